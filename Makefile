@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each sets up what it needs in .venv.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint train bench wheel clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.train: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("kws needs Python 3.10 or later" if sys.version_info < (3, 10) else 0)'
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --upgrade pip
+	$(PY) -m pip install --quiet -e '.[train,synth]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.train
+	$(PY) -m pip install --quiet -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.train ## make data, train, evaluate, export and listen to a minute of speech
+	$(PY) scripts/demo.py
+
+train: $(VENV)/.train ## train on Speech Commands; options in ARGS, e.g. make train ARGS='model=tiny data.root=...'
+	$(PY) -m kws.train $(ARGS)
+
+test: $(VENV)/.dev lint ## ruff, mypy and every test
+	$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+bench: $(VENV)/.dev ## speed of the training input pipeline
+	$(PY) scripts/bench_input.py
+
+wheel: $(VENV)/.dev ## build the wheel into dist/
+	$(PY) -m build --wheel
+
+clean: ## remove what was made here: .venv, runs, caches
+	rm -rf $(VENV) runs multirun .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

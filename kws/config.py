@@ -1,0 +1,275 @@
+"""Every option of the project as a dataclass: defaults, units, exact conversion to samples, validation.
+
+Standard library only. YAML and command lines speak milliseconds, the properties here speak samples. A value out of
+range raises `ValueError` with one sentence that names the value, as soon as the dataclass is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+SILENCE = "_silence_"
+UNKNOWN = "_unknown_"
+BACKGROUND_NOISE = "_background_noise_"
+SPLITS = ("train", "validation", "test")
+
+
+def exact_samples(milliseconds: float, sample_rate: int, name: str = "duration") -> int:
+    """Milliseconds as a whole number of samples; `ValueError` if it is not whole."""
+    samples = milliseconds * sample_rate / 1000
+    if abs(samples - round(samples)) > 1e-6:
+        raise ValueError(f"{name} of {milliseconds} ms is {samples} samples at {sample_rate} Hz; choose a whole number")
+    return round(samples)
+
+
+def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in (allowed := tuple(allowed)):
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def _between(name: str, value: float, low: float, high: float = float("inf")) -> None:
+    if not low <= value <= high:
+        bounds = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
+        raise ValueError(f"{name} is {value}; it must be {bounds}")
+
+
+@dataclass
+class FrontendConfig:
+    """Waveform to features: a causal STFT, then a spectrogram, a log-mel spectrogram or MFCCs."""
+
+    kind: str = "log_mel"  # log_mel | mfcc | spectrogram
+    sample_rate: int = 16000  # Hz
+    win_ms: float = 25.0
+    hop_ms: float = 10.0
+    n_fft: int = 512
+    n_mels: int = 40
+    n_mfcc: int = 20  # used by mfcc alone
+    f_min: float = 20.0  # Hz
+    f_max: float = 4000.0  # Hz
+    log_offset: float = 1e-6  # added to the power before the logarithm
+
+    def __post_init__(self) -> None:
+        _one_of("frontend.kind", self.kind, ("log_mel", "mfcc", "spectrogram"))
+        _between("frontend.sample_rate", self.sample_rate, 1000)
+        if self.hop_ms <= 0 or self.win_ms <= 0:
+            raise ValueError(f"frontend.win_ms {self.win_ms} and frontend.hop_ms {self.hop_ms} must be above 0")
+        if self.hop_length > self.win_length:
+            raise ValueError(f"frontend.hop_ms {self.hop_ms} is longer than frontend.win_ms {self.win_ms}")
+        if self.n_fft < self.win_length:
+            raise ValueError(f"frontend.n_fft {self.n_fft} is shorter than the window of {self.win_length} samples")
+        if not 0 <= self.f_min < self.f_max:
+            raise ValueError(f"frontend.f_min {self.f_min} Hz must be at least 0 and below f_max {self.f_max} Hz")
+        if self.f_max > self.sample_rate / 2:
+            raise ValueError(f"frontend.f_max {self.f_max} Hz is above the Nyquist frequency {self.sample_rate / 2} Hz")
+        _between("frontend.n_mels", self.n_mels, 1, self.n_bins)
+        _between("frontend.n_mfcc", self.n_mfcc, 1, self.n_mels)
+        if self.log_offset <= 0:
+            raise ValueError(f"frontend.log_offset is {self.log_offset}; it must be above 0")
+
+    @property
+    def win_length(self) -> int:
+        """Window length in samples."""
+        return exact_samples(self.win_ms, self.sample_rate, "frontend.win_ms")
+
+    @property
+    def hop_length(self) -> int:
+        """Samples from one frame to the next."""
+        return exact_samples(self.hop_ms, self.sample_rate, "frontend.hop_ms")
+
+    @property
+    def context_length(self) -> int:
+        """Past samples that the first frame of a block still needs."""
+        return self.win_length - self.hop_length
+
+    @property
+    def n_bins(self) -> int:
+        """Frequency bins of the one-sided STFT."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def n_features(self) -> int:
+        """Features in a frame."""
+        return {"log_mel": self.n_mels, "mfcc": self.n_mfcc, "spectrogram": self.n_bins}[self.kind]
+
+
+@dataclass
+class ModelConfig:
+    """Features to logits: optional causal convolutions and projection, stacked recurrent cells, a linear head."""
+
+    cell: str = "lstm"  # lstm | gru | rnn
+    hidden_size: int = 96
+    num_layers: int = 1
+    conv_channels: list[int] = field(default_factory=lambda: [16, 24])  # empty: no convolution
+    conv_kernel: int = 5  # frames and bands
+    time_stride: int = 2  # frames per logit frame; taken by the first convolution
+    projection_size: int = 64  # features into the cell; 0: no projection
+    dropout: float = 0.1
+    forget_bias: float = 1.0
+    pooling: str = "sum"  # how frames become a clip score: sum | mean (kws.detector.pool_posteriors)
+    pool_ms: float = 1000.0  # over the last pool_ms of a clip, and the detector's default window
+
+    def __post_init__(self) -> None:
+        _one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
+        _one_of("model.pooling", self.pooling, ("sum", "mean"))
+        _between("model.hidden_size", self.hidden_size, 1)
+        _between("model.num_layers", self.num_layers, 1)
+        _between("model.conv_kernel", self.conv_kernel, 1)
+        _between("model.time_stride", self.time_stride, 1)
+        _between("model.projection_size", self.projection_size, 0)
+        _between("model.dropout", self.dropout, 0, 0.95)
+        for channels in self.conv_channels:
+            _between("model.conv_channels", channels, 1)
+        if not self.conv_channels and self.time_stride != 1:
+            raise ValueError(f"model.time_stride {self.time_stride} needs model.conv_channels, which is empty")
+        if self.time_stride > self.conv_kernel:
+            raise ValueError(f"model.time_stride {self.time_stride} skips frames: model.conv_kernel is {self.conv_kernel}")
+        if self.pool_ms <= 0:
+            raise ValueError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
+
+
+@dataclass
+class DataConfig:
+    """What every data source shares. A source adds its own options in a subclass."""
+
+    source: str = "speech_commands"  # speech_commands | synthetic | folder
+    root: str = "data"  # where the audio lies or is put
+    cache_dir: str = ".cache/kws"  # packed clips
+    label_set: str = "12"  # 12 | 35 | 30 | all: used when keywords is empty
+    keywords: list[str] = field(default_factory=list)  # these words, and the rest as unknown
+    unknown_ratio: float = 0.1  # unknown clips as a share of the keyword clips, in evaluation splits
+    silence_ratio: float = 0.1  # likewise silence
+    train_unknown_ratio: float = 0.25  # likewise in an epoch of training, drawn anew each epoch
+    train_silence_ratio: float = 0.15
+    clip_ms: float = 1000.0
+    workers: int = 0  # processes that decode; 0: one per core
+    seed: int = 0  # draws evaluation silence, unknown clips, synthetic speech
+
+    def __post_init__(self) -> None:
+        _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
+        _one_of("data.label_set", self.label_set, ("12", "35", "30", "all"))
+        for name in ("unknown_ratio", "silence_ratio", "train_unknown_ratio", "train_silence_ratio"):
+            _between(f"data.{name}", getattr(self, name), 0, 10)
+        if len(set(self.keywords)) != len(self.keywords):
+            raise ValueError(f"data.keywords names a word twice: {', '.join(self.keywords)}")
+        for word in self.keywords:
+            if word.startswith("_") or not word.strip():
+                raise ValueError(f"data.keywords holds {word!r}, which is not a word")
+        if self.clip_ms <= 0:
+            raise ValueError(f"data.clip_ms is {self.clip_ms}; it must be above 0")
+        _between("data.workers", self.workers, 0)
+
+
+@dataclass
+class SpeechCommandsConfig(DataConfig):
+    """Google Speech Commands (P. Warden, 2018, arXiv 1804.03209)."""
+
+    version: str = "v0.02"  # v0.01 | v0.02
+    url: str = ""  # another place to download the archive from; empty: the official one
+    download: bool = True
+    test_dir: str = ""  # the official test archive, unpacked; empty: the test split of the lists
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("data.version", self.version, ("v0.01", "v0.02"))
+
+
+@dataclass
+class SyntheticConfig(DataConfig):
+    """Words spoken by espeak-ng, made once and written in the Speech Commands layout."""
+
+    words: list[str] = field(default_factory=list)  # words to speak; empty: the 35 of Speech Commands
+    clips_per_word: int = 400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _between("data.clips_per_word", self.clips_per_word, 10)
+
+
+@dataclass
+class FolderConfig(DataConfig):
+    """One folder of audio files per word, any rate and number of channels."""
+
+    validation_percent: float = 10.0
+    test_percent: float = 10.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _between("data.validation_percent", self.validation_percent, 0, 100)
+        _between("data.test_percent", self.test_percent, 0, 100)
+        _between("data.validation_percent + data.test_percent", self.validation_percent + self.test_percent, 0, 99)
+
+
+@dataclass
+class AugmentConfig:
+    """Whole-batch augmentation; a probability of 0 switches a part off."""
+
+    shift_ms: float = 100.0  # uniform in +- this
+    gain_db: float = 10.0  # uniform in +- this
+    speed: float = 0.12  # resampling by a factor uniform in 1 +- this
+    noise_probability: float = 0.8
+    snr_db_min: float = -5.0
+    snr_db_max: float = 30.0
+    fade_ms: float = 5.0  # raised-cosine fade at both ends of a clip, so that joins do not click
+    freq_masks: int = 1
+    freq_mask_width: int = 5  # bands, at most
+    time_masks: int = 1
+    time_mask_width: int = 15  # frames, at most
+
+    def __post_init__(self) -> None:
+        for name in ("shift_ms", "gain_db", "fade_ms", "freq_masks", "freq_mask_width", "time_masks", "time_mask_width"):
+            _between(f"augment.{name}", getattr(self, name), 0)
+        _between("augment.speed", self.speed, 0, 0.5)
+        _between("augment.noise_probability", self.noise_probability, 0, 1)
+        if self.snr_db_min > self.snr_db_max:
+            raise ValueError(f"augment.snr_db_min {self.snr_db_min} is above augment.snr_db_max {self.snr_db_max}")
+
+
+@dataclass
+class TrainerConfig:
+    """Optimiser, schedule and devices. Each lane of a batch is a stream whose state is carried from clip to clip."""
+
+    epochs: int = 30
+    batch_size: int = 128  # lanes
+    reset_probability: float = 0.15  # chance that a lane starts its next clip from the zero state; 1: isolated clips
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup_epochs: float = 1.0
+    gradient_clip: float = 1.0  # largest gradient norm; 0: no clipping
+    label_smoothing: float = 0.1
+    average_decay: float = 0.998  # per step, of the averaged weights that are evaluated and kept; 0: none
+    early_stopping_epochs: int = 0  # epochs without a better validation accuracy before stopping; 0: never
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    threads: int = 0  # torch threads; 0: torch's choice
+
+    def __post_init__(self) -> None:
+        _between("trainer.epochs", self.epochs, 1)
+        _between("trainer.batch_size", self.batch_size, 1)
+        _between("trainer.reset_probability", self.reset_probability, 0, 1)
+        _between("trainer.weight_decay", self.weight_decay, 0)
+        _between("trainer.warmup_epochs", self.warmup_epochs, 0)
+        _between("trainer.gradient_clip", self.gradient_clip, 0)
+        _between("trainer.label_smoothing", self.label_smoothing, 0, 0.9)
+        _between("trainer.average_decay", self.average_decay, 0, 0.99999)
+        _between("trainer.early_stopping_epochs", self.early_stopping_epochs, 0)
+        if self.learning_rate <= 0:
+            raise ValueError(f"trainer.learning_rate is {self.learning_rate}; it must be above 0")
+
+
+@dataclass
+class TrainConfig:
+    """One training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)  # of the chosen source
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    experiment: Any = None  # name of the recipe, when one was chosen
+    seed: int = 0
+    resume: bool = False
+    run_dir: str = ""  # where checkpoints and logs go; empty: Hydra's output folder

@@ -1,0 +1,92 @@
+"""An archive from a URL or a local file to a folder: checked by SHA-256, unpacked safely, there whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urldefrag, urlsplit
+from urllib.request import url2pathname
+
+from kws.data.errors import DataError
+from kws.data.publish import FULL, publish
+
+
+def fetch(
+    url: str, sha256: str, target: Path, recognise: Callable[[Path], bool], remedy: str, progress: bool = True
+) -> None:
+    """Download the tar archive at `url` (http, https or file), check it and unpack it as the folder `target`.
+
+    The archive must have the SHA-256 `sha256`, or the one that the URL itself gives: `https://mirror/x.tar.gz#sha256=<hex>`.
+    `recognise` tells whether a folder holds what is wanted: the archive's top, or its only folder. Raises `DataError`,
+    with `remedy`, and leaves nothing behind: an interrupted download starts again.
+    """
+    url, fragment = urldefrag(url)
+    if fragment:
+        key, _, sha256 = fragment.partition("=")
+        if key != "sha256" or len(sha256) != 64:
+            raise DataError(f"data.url ends in #{fragment}; it can only end in #sha256= and 64 hexadecimal digits")
+    with publish(target, "data.root") as partial:
+        archive = _obtain(url, sha256.lower(), partial, remedy, progress)
+        folder = partial / "unpacked"
+        _unpack(archive, folder, progress)
+        if archive.parent == partial:
+            archive.unlink()
+        inside = [entry for entry in folder.iterdir() if entry.is_dir()]
+        top = folder if recognise(folder) else inside[0] if len(inside) == 1 and recognise(inside[0]) else None
+        if top is None:
+            raise DataError(f"the archive {url} does not hold the data set; {remedy}")
+        for entry in list(top.iterdir()):
+            entry.rename(partial / entry.name)
+        top.rmdir()
+        if top != folder:
+            folder.rmdir()
+
+
+def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) -> Path:
+    """The checked archive: in `folder`, or where a `file:` URL says."""
+    import pooch
+
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        local = Path(url2pathname(parts.path))
+        if not local.is_file():
+            raise DataError(f"data.url {url} names no file; {remedy}")
+        found = pooch.file_hash(str(local), alg="sha256")
+        if found != sha256:
+            raise DataError(f"{local} is damaged or another file: its SHA-256 is not {sha256} but {found}; {remedy}")
+        return local
+    if parts.scheme not in ("http", "https"):
+        raise DataError(f"data.url {url!r} does not begin with http://, https:// or file://; {remedy}")
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=30)
+    try:
+        pooch.retrieve(url, f"sha256:{sha256}", "archive.tar.gz", folder, downloader=downloader)
+    except ValueError as error:  # the hash differs
+        what = f"half downloaded, damaged or another file: its SHA-256 is not {sha256}"
+        raise DataError(f"{url} is {what}; {remedy}") from error
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        raise DataError(f"{url} could not be downloaded ({type(error).__name__}); {remedy}") from error
+    return folder / "archive.tar.gz"
+
+
+def _unpack(archive: Path, folder: Path, progress: bool) -> None:
+    from tqdm import tqdm
+
+    safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.10.12 and 3.11.4
+    folder.mkdir()
+    try:
+        with tarfile.open(archive) as tar, tqdm(desc="unpacking", unit="file", disable=not progress) as bar:
+            for member in tar:
+                path = PurePosixPath(member.name)
+                if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                    raise DataError(f"the archive {archive} holds {member.name!r}, which is no plain file inside it")
+                tar.extract(member, folder, **safe)
+                bar.update()
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"the archive {archive} is damaged ({error}); give another with data.url") from error

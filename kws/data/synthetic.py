@@ -1,0 +1,117 @@
+"""Words spoken by espeak-ng, written once in the Speech Commands layout, the same for the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kws.config import BACKGROUND_NOISE, SPLITS, SyntheticConfig, exact_samples
+from kws.data.errors import DataError
+from kws.data.espeak import SAMPLE_RATE, write_wav
+from kws.data.jobs import cores, run_jobs
+from kws.data.labels import WORDS_35
+from kws.data.noise import generated_noise
+from kws.data.publish import publish
+from kws.data.scan import Listing, scan
+from kws.data.splits import LISTS, hash_split
+
+FORMAT = 1
+NOISE_SECONDS = 60
+PROCESSES = 8  # each speaks its share of the voices: fixed, for a word's sound depends on what its process said before
+ACCENTS = "en en-us en-us-nyc en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-gb-x-rp en-029"
+# espeak-ng 1.52's variants without the robots, whispers, jokes and doubles of the default voice.
+VOICES = """
+    Alex Alicia Andrea Andy Annie AnxiousAndy Denis Diogo Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Mike
+    Nguyen Reed Storm adam anika antonio aunty belinda benjamin boris david ed edward edward2 f1 f2 f3 f4 f5 grandma
+    grandpa gustave ian iven iven2 iven3 iven4 john klatt klatt2 klatt3 klatt4 klatt5 klatt6 linda m1 m2 m3 m4 m5 m6
+    m7 m8 marcelo max michel miguel mike2 norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 steph3
+    travis victor zac
+"""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One clip to be spoken."""
+
+    path: str  # <word>/<speaker>_nohash_<n>.wav
+    text: str
+    voice: str  # <accent>+<variant>
+    rate: int  # words per minute
+    pitch: int  # 0 .. 100
+    range: int  # 0 .. 100
+    level_db: float  # of the peak, below full scale
+    position: float  # 0: at the start of the clip, 1: at its end
+
+
+def speakers() -> dict[str, str]:
+    """Every speaker: eight hexadecimal digits -> voice (accent and variant)."""
+    voices = [f"{accent}+{variant}" for accent in ACCENTS.split() for variant in VOICES.split()]
+    return {hashlib.sha1(voice.encode()).hexdigest()[:8]: voice for voice in voices}
+
+
+def plan(words: list[str], clips_per_word: int, seed: int) -> list[Utterance]:
+    """Draw every clip: 80 % train, 10 % validation, 10 % test of each word, each by speakers of that split alone."""
+    rng = np.random.default_rng(seed)
+    voices = speakers()
+    pools = {split: [name for name in sorted(voices) if hash_split(name) == split] for split in SPLITS}
+    held_out = max(1, round(clips_per_word / 10))
+    counts = {"train": clips_per_word - 2 * held_out, "validation": held_out, "test": held_out}
+    utterances = []
+    for word in words:
+        for split in SPLITS:
+            order = rng.permutation(pools[split])
+            for number in range(counts[split]):
+                take, speaker = divmod(number, len(order))
+                utterances.append(
+                    Utterance(
+                        path=f"{word}/{order[speaker]}_nohash_{take}.wav",
+                        text=word,
+                        voice=voices[str(order[speaker])],
+                        rate=int(rng.integers(110, 240)),
+                        pitch=int(rng.integers(20, 81)),
+                        range=int(rng.integers(20, 91)),
+                        level_db=float(rng.uniform(-24, -1)),
+                        position=float(rng.random()),
+                    )
+                )
+    return sorted(utterances, key=lambda utterance: (utterance.voice, utterance.path))
+
+
+def find(config: SyntheticConfig, progress: bool = True) -> Listing:
+    """List the data set `root/synthetic-<key>`, after making it if it is not there.
+
+    16-bit WAV at 16 kHz of `clip_ms` each, the split lists and a minute each of five noises. Raises `DataError` for a
+    word that cannot be a folder's name or cannot be spoken, and `DiskFullError`; nothing is left then.
+    """
+    words = config.words or list(WORDS_35)
+    for word in words:
+        if not word.strip() or word.startswith(("_", ".")) or set(word) & set('/\\:*?"<>|\0') or words.count(word) > 1:
+            raise DataError(f"data.words holds {word!r}, which is empty, twice there or cannot be the name of a folder")
+    clip_length = exact_samples(config.clip_ms, SAMPLE_RATE, "data.clip_ms")
+    what = json.dumps([FORMAT, words, config.clips_per_word, clip_length, config.seed])
+    target = Path(config.root).expanduser() / f"synthetic-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+    if not target.is_dir():
+        with publish(target, "data.root") as partial:
+            _write(partial, plan(words, config.clips_per_word, config.seed), clip_length, config, progress)
+    return scan(target)
+
+
+def _write(root: Path, utterances: list[Utterance], clip_length: int, config: SyntheticConfig, progress: bool) -> None:
+    for word in {utterance.text for utterance in utterances}:
+        (root / word).mkdir()
+    share_of = {voice: number % PROCESSES for number, voice in enumerate(speakers().values())}
+    shares: list[list[dict[str, object]]] = [[] for _ in range(PROCESSES)]
+    for utterance in utterances:
+        shares[share_of[utterance.voice]].append(asdict(utterance))
+    jobs = [{"root": str(root), "clip_length": clip_length, "clips": share} for share in shares if share]
+    run_jobs("kws.data.espeak", jobs, config.workers or cores(), len(utterances), "speaking", progress)
+    (root / BACKGROUND_NOISE).mkdir()
+    for name, noise in generated_noise(np.random.default_rng(config.seed), NOISE_SECONDS, SAMPLE_RATE).items():
+        write_wav(root / BACKGROUND_NOISE / f"{name}.wav", noise)
+    for split, name in LISTS.items():
+        paths = sorted(u.path for u in utterances if hash_split(u.path.split("/")[1].split("_")[0]) == split)
+        (root / name).write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")

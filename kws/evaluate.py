@@ -1,0 +1,150 @@
+"""Clip accuracy: `python -m kws.evaluate model=FILE`, the same for a checkpoint and for an ONNX file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws import config as options
+from kws import data, entry, metrics, plots
+from kws.checkpoint import load_checkpoint
+from kws.config import SPLITS, DataConfig, exact_samples
+from kws.export import export_onnx
+from kws.scoring import Floats, OnnxModel, StepModel, TorchModel, carried_posteriors, isolated_posteriors
+from kws.streaming import SpotterModel
+
+SOURCES = {
+    "speech_commands": options.SpeechCommandsConfig,
+    "synthetic": options.SyntheticConfig,
+    "folder": options.FolderConfig,
+}
+
+
+@dataclass
+class EvaluateConfig:
+    """Which model on which clips."""
+
+    model: str = "???"  # a checkpoint or an ONNX file
+    data: Any = None  # a data source; none: the one that the model was trained on
+    split: str = "validation"
+    carried: bool = True  # also with the state carried from clip to clip
+    output: str = ""  # folder of the report; empty: beside the model
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
+
+
+@dataclass
+class Subject:
+    """What is evaluated: `torch` and `onnx` ways to run it (one may be missing) and the data it was trained on."""
+
+    torch: StepModel | None
+    onnx: SpotterModel
+    trained_on: dict[str, Any]
+
+
+def load_subject(path: Path) -> Subject:
+    """A checkpoint (also exported, to a temporary file) or an ONNX file, by its ending."""
+    if path.suffix == ".onnx":
+        onnx = SpotterModel(path)
+        return Subject(None, onnx, onnx.metadata.get("card", {}).get("data", {}))
+    spotter, header = load_checkpoint(path)
+    with tempfile.TemporaryDirectory() as folder:
+        exported = Path(folder) / "model.onnx"
+        export_onnx(spotter, exported)
+        onnx = SpotterModel(exported)
+    return Subject(TorchModel(spotter), onnx, header["info"].get("config", {}).get("data", {}))
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Evaluate by `config`: prints the figures, writes `report.json` and `confusion.png`, returns the report."""
+    path = Path(config.model)
+    subject = load_subject(path)
+    source = config.data or _rebuild(subject.trained_on, path)
+    onnx = OnnxModel(subject.onnx)
+    model = subject.torch or onnx
+    corpus = data.load(source, subject.onnx.sample_rate, labels=model.labels)
+    clips = corpus.splits[config.split]
+    clip_length = exact_samples(source.clip_ms, subject.onnx.sample_rate, "data.clip_ms")
+    if clip_length % subject.onnx.block_size:
+        raise ValueError(
+            f"data.clip_ms {source.clip_ms} is {clip_length} samples, not a multiple of the {subject.onnx.block_size} "
+            f"samples of a block of {path}; export it with another hops_per_step or choose another data.clip_ms"
+        )
+    posteriors = isolated_posteriors(model, clips, progress=True)
+    scores: dict[str, Floats] = {"isolated": posteriors}
+    if config.carried:
+        if subject.torch:
+            scores["carried"] = carried_posteriors(subject.torch, clips, progress=True)
+        scores["carried, onnxruntime"] = carried_posteriors(onnx, clips, progress=True)
+    report = _report(model.labels, clips.labels, scores)
+    report |= {"model": str(path), "split": config.split, "clips": len(clips), "source": source.source}
+    output = Path(config.output) if config.output else path.with_name(f"{path.stem}-{config.split}")
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    plots.plot_confusion(np.array(report["confusion"]), model.labels, output / "confusion.png")
+    _print(report, output)
+    return report
+
+
+def _rebuild(values: dict[str, Any], path: Path) -> DataConfig:
+    if values.get("source") not in SOURCES:
+        raise ValueError(f"{path} does not say what it was trained on; name the data, e.g. data=speech_commands")
+    return SOURCES[values["source"]](**values)
+
+
+def _report(labels: tuple[str, ...], truth: Any, scores: dict[str, Floats]) -> dict[str, Any]:
+    predicted = {name: posteriors.argmax(1) for name, posteriors in scores.items()}
+    confusion = metrics.confusion_matrix(truth, predicted["isolated"], len(labels))
+    accuracies = {}
+    for name, labels_predicted in predicted.items():
+        correct = int((labels_predicted == truth).sum())
+        low, high = metrics.wilson_interval(correct, len(truth))
+        accuracies[name] = {"accuracy": correct / len(truth), "interval": [low, high]}
+    report: dict[str, Any] = {"accuracy": accuracies, "labels": list(labels), "confusion": confusion.tolist()}
+    precision, recall, f1 = metrics.class_scores(confusion)
+    report["per_class"] = {
+        label: {"precision": p, "recall": r, "f1": f, "clips": int(n)}
+        for label, p, r, f, n in zip(
+            labels, precision.tolist(), recall.tolist(), f1.tolist(), confusion.sum(1), strict=True
+        )
+    }
+    if "carried" in predicted:
+        report["onnxruntime_differs"] = int((predicted["carried"] != predicted["carried, onnxruntime"]).sum())
+    return report
+
+
+def _print(report: dict[str, Any], output: Path) -> None:
+    width = max(9, *(len(label) for label in report["labels"]))
+    print(f"{'class':{width}}  precision  recall  clips")
+    for label, row in report["per_class"].items():
+        print(f"{label:{width}}  {row['precision']:9.2%}  {row['recall']:6.2%}  {row['clips']:5}")
+    print(f"\n{report['clips']} {report['split']} clips of {report['source']}")
+    for name, row in report["accuracy"].items():
+        low, high = row["interval"]
+        print(f"accuracy, {name:20} {row['accuracy']:7.2%}   (95 % interval {low:.2%} to {high:.2%})")
+    if "onnxruntime_differs" in report:
+        print(f"predictions in which onnxruntime differs from torch: {report['onnxruntime_differs']}")
+    print(output / "report.json", output / "confusion.png")
+
+
+def register_schemas() -> None:
+    """Make the options known to Hydra."""
+    entry.register("evaluate_schema", EvaluateConfig)
+    entry.register_data_sources()
+
+
+def main() -> None:
+    """Entry of `python -m kws.evaluate`."""
+    register_schemas()
+    entry.main(evaluate, "evaluate")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The front end: waveform to features, causal, with the audio that the next frame still needs as its state.
+
+Training, statistics, evaluation and the exported ONNX file all run this one module.
+"""
+
+from __future__ import annotations
+
+import torch
+import torchaudio.functional as audio_functional
+from torch import Tensor, nn
+
+from kws.config import FrontendConfig
+
+
+class Frontend(nn.Module):
+    """STFT power spectrum, then its logarithm (`spectrogram`), log-mel bands (`log_mel`) or their DCT-II (`mfcc`).
+
+    Frame t ends with sample `(t + 1) * hop_length - 1` of the block, so a block of S samples gives `S / hop_length` frames and
+    nothing looks ahead. Frames are weighted by a periodic Hann window; the mel scale is HTK's without area normalisation.
+    """
+
+    window: Tensor
+    mel_filters: Tensor
+    dct: Tensor
+
+    def __init__(self, config: FrontendConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.state_size = config.context_length
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+        if config.kind != "spectrogram":
+            filters = audio_functional.melscale_fbanks(
+                config.n_bins, config.f_min, config.f_max, config.n_mels, config.sample_rate
+            )
+            # Bins above f_max weigh nothing: leave them out of the product, and of the exported file.
+            self.register_buffer("mel_filters", filters[: int(filters.any(1).nonzero().max()) + 1], persistent=False)
+        if config.kind == "mfcc":
+            dct = audio_functional.create_dct(config.n_mfcc, config.n_mels, norm="ortho")
+            self.register_buffer("dct", dct, persistent=False)
+
+    def forward(self, waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of a block.
+
+        Args:
+            waveform: float32 `[B, S]` in [-1, 1]; S is a multiple of `hop_length`.
+            state: float32 `[B, context_length]`, the samples before the block; zeros at the start of a stream.
+
+        Returns:
+            features float32 `[B, S / hop_length, n_features]`, natural logarithm of power, and the next state.
+
+        Raises:
+            ValueError: if S is not a positive multiple of `hop_length`.
+        """
+        hop_length = self.config.hop_length
+        if waveform.shape[-1] == 0 or waveform.shape[-1] % hop_length:
+            raise ValueError(f"a block of {waveform.shape[-1]} samples is not a multiple of hop_length {hop_length}")
+        samples = torch.cat([state, waveform], dim=-1)
+        frames = samples.unfold(-1, self.config.win_length, hop_length) * self.window
+        with torch.autocast(waveform.device.type, enabled=False):  # powers span more than half precision holds
+            spectrum = torch.fft.rfft(frames, n=self.config.n_fft)
+            power = spectrum.real**2 + spectrum.imag**2
+            if self.config.kind != "spectrogram":
+                power = power[..., : len(self.mel_filters)] @ self.mel_filters
+            features = torch.log(power + self.config.log_offset)
+            if self.config.kind == "mfcc":
+                features = features @ self.dct
+        return features, samples[:, samples.shape[-1] - self.state_size :]

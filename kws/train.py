@@ -1,0 +1,274 @@
+"""Training: `python -m kws.train`. The loop is in plain sight; the device, precision and processes are lightning-fabric's."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from kws import data, entry
+from kws.augment import FeatureMasker, WaveformAugmenter
+from kws.checkpoint import read_header, read_tensors, save_checkpoint
+from kws.config import (
+    AugmentConfig,
+    FrontendConfig,
+    ModelConfig,
+    SpeechCommandsConfig,
+    TrainConfig,
+    TrainerConfig,
+    exact_samples,
+)
+from kws.data.batches import TrainBatches
+from kws.metrics import accuracy
+from kws.model import KeywordSpotter
+from kws.run_log import BEST, LAST, RESULT, RunLog
+from kws.scoring import TorchModel, isolated_posteriors
+
+
+def learning_rate(config: TrainerConfig, step: int, steps_per_epoch: int) -> float:
+    """Linear warm-up, then a cosine to zero at the last step."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Trainer:
+    """One training run: everything that changes from step to step, and how it is saved and restored."""
+
+    def __init__(self, config: TrainConfig, run_dir: Path) -> None:
+        """Load the data, build the model and, with `config.resume`, restore the last epoch of `run_dir`."""
+        options = config.trainer
+        if options.threads:
+            torch.set_num_threads(options.threads)
+        self.config, self.run_dir = config, run_dir
+        self.fabric = Fabric(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            precision=options.precision,  # type: ignore[arg-type]
+        )
+        self.fabric.launch()
+        torch.manual_seed(config.seed)
+        sample_rate = config.frontend.sample_rate
+        self.corpus = data.load(config.data, sample_rate, progress=self.fabric.is_global_zero)
+        self.spotter = KeywordSpotter(config.frontend, config.model, self.corpus.labels)
+        clip_length = exact_samples(config.data.clip_ms, sample_rate, "data.clip_ms")
+        if clip_length % self.spotter.frame_length:
+            raise ValueError(
+                f"data.clip_ms {config.data.clip_ms} is not a multiple of a decision every "
+                f"{1000 * self.spotter.frame_length / sample_rate} ms (frontend.hop_ms x model.time_stride)"
+            )
+        world_size = self.fabric.world_size
+        lanes, rest = divmod(options.batch_size, world_size)
+        if rest:
+            raise ValueError(f"trainer.batch_size {options.batch_size} is not a multiple of the {world_size} processes")
+        self.batches = TrainBatches(
+            self.corpus, config.data, lanes, config.seed, self.fabric.global_rank, world_size
+        )
+        self._fit_normalization()
+        decay_groups = [
+            {"params": [p for p in self.spotter.parameters() if p.ndim > 1], "weight_decay": options.weight_decay},
+            {"params": [p for p in self.spotter.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(decay_groups, lr=options.learning_rate)
+        self.averaged = AveragedModel(
+            self.spotter, multi_avg_fn=get_ema_multi_avg_fn(options.average_decay), use_buffers=True
+        )
+        self.epoch, self.best_accuracy, self.stale_epochs = 0, -1.0, 0
+        self.rows: list[dict[str, Any]] = []
+        if config.resume:
+            self._restore(optimizer)
+        self.model, self.optimizer = self.fabric.setup(self.spotter, optimizer)
+        self.averaged.to(self.fabric.device)
+        noise = torch.from_numpy(self.corpus.noise["train"].astype(np.float32) / 32768)
+        self.augmenter = WaveformAugmenter(config.augment, sample_rate, noise.to(self.fabric.device))
+        self.masker = FeatureMasker(config.augment)
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end; returns what `result.json` holds."""
+        options, fabric = self.config.trainer, self.fabric
+        if fabric.is_global_zero:
+            clips = {split: len(clips) for split, clips in self.corpus.splits.items()}
+            print(
+                f"{self.spotter.n_parameters:,} parameters, {len(self.spotter.labels)} labels, clips {clips}, "
+                f"{self.batches.n_batches} steps an epoch on {fabric.device}; {self.run_dir}"
+            )
+            log = RunLog(self.run_dir, self.rows)
+        started = time.perf_counter()
+        while self.epoch < options.epochs:
+            if options.early_stopping_epochs and self.stale_epochs >= options.early_stopping_epochs:
+                fabric.print(f"no better validation accuracy in {self.stale_epochs} epochs: stopping early")
+                break
+            row = self._train_epoch()
+            self.epoch += 1
+            row["validation_accuracy"] = fabric.broadcast(self._validate() if fabric.is_global_zero else 0.0)
+            self.stale_epochs = 0 if row["validation_accuracy"] > self.best_accuracy else self.stale_epochs + 1
+            self.best_accuracy = max(self.best_accuracy, row["validation_accuracy"])
+            if fabric.is_global_zero:
+                log.add(row)
+                fabric.print(
+                    f"epoch {self.epoch:3d}/{options.epochs}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.2%}  "
+                    f"validation {row['validation_accuracy']:.2%}  {row['clips_per_second']:.0f} clips/s"
+                )
+                self._save()
+            fabric.barrier()
+        result = {
+            "validation_accuracy": self.best_accuracy,
+            "parameters": self.spotter.n_parameters,
+            "epochs": self.epoch,
+            "seconds": round(time.perf_counter() - started, 1),
+            "checkpoint": str(self.run_dir / BEST),
+        }
+        if fabric.is_global_zero:
+            log.close()
+            (self.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+            print(f"best validation accuracy {self.best_accuracy:.2%}; {self.run_dir / BEST}")
+        return result
+
+    def _train_epoch(self) -> dict[str, Any]:
+        options, fabric = self.config.trainer, self.fabric
+        # Every draw of an epoch comes from (seed, epoch, process), so that a resumed epoch is the same epoch.
+        seed = (self.config.seed * 1_000_003 + self.epoch) * 1009 + fabric.global_rank
+        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        self.model.train()
+        n_batches = self.batches.n_batches
+        state = self.spotter.initial_state(self.batches.batch_size)
+        loss_sum = correct = seen = 0.0
+        started = time.perf_counter()
+        bar = tqdm(
+            self.batches.epoch(self.epoch), f"epoch {self.epoch + 1}", n_batches, leave=False, unit_scale=len(state),
+            unit="clip", disable=not fabric.is_global_zero, mininterval=0.5,
+        )  # fmt: skip
+        for i, batch in enumerate(bar):
+            rate = learning_rate(options, self.epoch * n_batches + i, n_batches)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            waveform = torch.from_numpy(batch.waveform).to(fabric.device).float() / 32768
+            labels = torch.from_numpy(batch.labels).to(fabric.device)
+            keep = torch.rand(len(labels), 1, generator=generator) >= options.reset_probability
+            state = state.detach() * keep.to(state)
+
+            logits, state = self.model(self.augmenter(waveform, generator), state, self.masker)
+            scores = self.spotter.pool(logits)
+            loss = nn.functional.cross_entropy(scores, labels, label_smoothing=options.label_smoothing)
+            self.optimizer.zero_grad()
+            fabric.backward(loss)
+            norm = fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=options.gradient_clip or math.inf, error_if_nonfinite=False
+            )
+            if not torch.isfinite(loss) or not torch.isfinite(norm):
+                raise ValueError(
+                    f"the loss is {loss.item()} at step {self.epoch * n_batches + i} (learning rate {rate:.2e}, gradient "
+                    f"norm {norm.item()}); lower trainer.learning_rate or trainer.gradient_clip, then resume=true"
+                )
+            self.optimizer.step()
+            self.averaged.update_parameters(self.spotter)
+
+            loss_sum += loss.item() * len(labels)
+            correct += (scores.argmax(1) == labels).sum().item()
+            seen += len(labels)
+            bar.set_postfix(loss=f"{loss_sum / seen:.3f}", accuracy=f"{correct / seen:.2%}", refresh=False)
+        return {
+            "epoch": self.epoch + 1,
+            "loss": loss_sum / seen,
+            "accuracy": correct / seen,
+            "learning_rate": rate,
+            "clips_per_second": seen * fabric.world_size / (time.perf_counter() - started),
+        }
+
+    def _validate(self) -> float:
+        clips = self.corpus.splits["validation"]
+        self.averaged.eval()
+        return accuracy(clips.labels, isolated_posteriors(TorchModel(self.averaged.module), clips).argmax(1))
+
+    def _fit_normalization(self) -> None:
+        clips = self.corpus.splits["train"]
+        chosen = np.random.default_rng(self.config.seed).choice(len(clips), min(2000, len(clips)), replace=False)
+        parts = np.array_split(np.sort(chosen), -(-len(chosen) // 200))
+        self.spotter.fit_normalization(
+            [torch.from_numpy(clips.waveforms(part).astype(np.float32) / 32768) for part in parts]
+        )
+
+    def _save(self) -> None:
+        """Keep the averaged weights, and beside them in `last` all that a resumed run needs."""
+        info = {
+            "epoch": self.epoch,
+            "best_accuracy": self.best_accuracy,
+            "stale_epochs": self.stale_epochs,
+            "rows": self.rows,
+            "config": dataclasses.asdict(self.config),
+        }
+        extra = {f"raw.{name}": value for name, value in self.spotter.state_dict().items()}
+        extra["n_averaged"] = self.averaged.n_averaged
+        for i, values in self.optimizer.state_dict()["state"].items():
+            extra |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
+        if self.stale_epochs == 0:
+            save_checkpoint(self.run_dir / BEST, self.averaged.module, info=info)
+        save_checkpoint(self.run_dir / LAST, self.averaged.module, extra=extra, info=info)
+
+    def _restore(self, optimizer: torch.optim.Optimizer) -> None:
+        path = self.run_dir / LAST
+        if not path.is_file():
+            self.fabric.print(f"{path} is not there yet: starting from the beginning")
+            return
+        info = read_header(path)["info"]
+        now = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        free = ("resume", "run_dir")
+        before = info["config"]
+        for group in ("data", "frontend", "model", "augment", "trainer", "seed"):
+            if before[group] != now[group] and group not in free:
+                changed = [k for k in now[group] if before[group].get(k) != now[group][k]] if group != "seed" else []
+                names = ", ".join(f"{group}.{k}" for k in changed) or group
+                raise ValueError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
+        self.epoch, self.best_accuracy = info["epoch"], info["best_accuracy"]
+        self.stale_epochs, self.rows = info["stale_epochs"], info["rows"]
+        self.averaged.module.load_state_dict(read_tensors(path, "model."))
+        self.averaged.n_averaged.copy_(read_tensors(path, "n_averaged")[""])
+        self.spotter.load_state_dict(read_tensors(path, "raw."))
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in read_tensors(path, "optimizer.").items():
+            index, key = name.split(".", 1)
+            moments.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.fabric.print(f"resuming {path} after epoch {self.epoch}")
+
+
+def train(config: TrainConfig) -> float:
+    """Train by `config` in Hydra's output folder; returns the best validation accuracy."""
+    run_dir = entry.run_dir()
+    run_dir.mkdir(parents=True, exist_ok=True)
+    return float(Trainer(config, run_dir).run()["validation_accuracy"])
+
+
+def register_schemas() -> None:
+    """Make the options known to Hydra."""
+    entry.register("train_schema", TrainConfig)
+    entry.register_data_sources()
+    for group, node in (
+        ("frontend", FrontendConfig), ("model", ModelConfig), ("augment", AugmentConfig), ("trainer", TrainerConfig)
+    ):  # fmt: skip
+        entry.register("schema", node, group)
+
+
+def main() -> None:
+    """Entry of `python -m kws.train`."""
+    register_schemas()
+    entry.main(train, "train")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,14 @@
+"""Compose a config as the commands do, without running one."""
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from kws import entry, evaluate, export, train
+
+
+def compose_config(name, overrides=()):
+    """The dataclass that the command `name` would get for these overrides."""
+    for module in (train, evaluate, export):
+        module.register_schemas()
+    with initialize_config_dir(str(entry.config_dir()), version_base="1.3"):
+        return OmegaConf.to_object(compose(name, list(overrides)))

@@ -1,0 +1,94 @@
+"""Label sets, and silence at every loudness."""
+
+import numpy as np
+import pytest
+
+from kws.config import DataConfig
+from kws.data import DataError, silence_clips
+from kws.data.labels import CORE, WORDS_30, WORDS_35, check_labels, choose_labels, label_numbers
+from kws.data.noise import generated_noise, split_noise
+
+NOISE = (3000 * np.random.default_rng(0).standard_normal(16000 * 60)).astype(np.int16)
+
+
+def test_label_sets():
+    assert choose_labels(DataConfig(), WORDS_35) == ("_silence_", "_unknown_", *CORE)
+    assert choose_labels(DataConfig(label_set="35"), []) == WORDS_35
+    assert choose_labels(DataConfig(label_set="30"), []) == WORDS_30
+    assert (len(WORDS_30), len(WORDS_35)) == (30, 35)
+    assert choose_labels(DataConfig(label_set="all"), {"b", "a"}) == ("a", "b")
+    assert choose_labels(DataConfig(keywords=["hey", "bed"]), []) == ("_silence_", "_unknown_", "hey", "bed")
+
+
+def test_words_get_their_label_or_unknown_or_none():
+    words = ["yes", "bed", "no", "_silence_", "_unknown_"]
+    assert label_numbers(words, ("_silence_", "_unknown_", "no", "yes")).tolist() == [3, 1, 2, 0, 1]
+    assert label_numbers(words, ("yes", "no")).tolist() == [0, -1, 1, -1, -1]
+    assert label_numbers(["_silence_"], ("_unknown_", "yes")).tolist() == [-1]
+
+
+def test_bad_labels_are_refused():
+    with pytest.raises(DataError, match=r"keyword 'computer' has no clips in /data; .*: bed, yes"):
+        check_labels(["computer"], {"yes", "bed"}, "/data")
+    with pytest.raises(DataError, match="name one twice"):
+        check_labels(["yes", "yes"], {"yes"}, "/data")
+    with pytest.raises(DataError, match="no keyword"):
+        check_labels(["_silence_", "_unknown_"], {"yes"}, "/data")
+
+
+def loudness(clips):
+    """dB below the recorded level, -inf for digital zero."""
+    with np.errstate(divide="ignore"):
+        return 20 * np.log10(np.sqrt((clips.astype(float) ** 2).mean(1)) / 3000)
+
+
+def test_silence_is_of_every_loudness():
+    clips = silence_clips(NOISE, 3000, 1600, np.random.default_rng(1))
+    assert clips.shape == (3000, 1600)
+    assert clips.dtype == np.int16
+    level = loudness(clips)
+    assert 0.03 < np.mean(np.isinf(level)) < 0.07
+    assert 0.29 < np.mean(level > -0.5) < 0.38
+    counts, _ = np.histogram(level[np.isfinite(level) & (level < -0.5)], bins=6, range=(-60, 0))
+    assert counts.min() > 240
+    assert np.isfinite(level).sum() == counts.sum() + (level > -0.5).sum()
+
+
+def test_silence_is_the_same_for_the_same_generator_and_different_pieces():
+    a, b = (silence_clips(NOISE, 20, 1600, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+    full = a[loudness(a) > -0.5]
+    assert len(np.unique(full, axis=0)) == len(full) > 3
+    position = int(np.flatnonzero(NOISE == full[0][0])[0])
+    assert any((NOISE[p : p + 1600] == full[0]).all() for p in np.flatnonzero(NOISE == full[0][0])), position
+
+
+def test_silence_can_be_mixed_and_boosted():
+    clips = silence_clips(NOISE, 1000, 1600, np.random.default_rng(1), mix_probability=1.0, boost_db=20.0)
+    level = loudness(clips)
+    assert level.max() > 12
+    assert np.abs(clips.astype(int)).max() == 32768  # clipped, not wrapped
+
+
+def test_little_noise_is_repeated():
+    clips = silence_clips(NOISE[:100], 50, 1600, np.random.default_rng(0))
+    loud = clips[loudness(clips) > -3][0]
+    np.testing.assert_array_equal(loud[:100], loud[100:200])
+
+
+def test_noise_is_cut_in_time():
+    parts = split_noise([np.arange(100, dtype=np.int16), np.arange(1000, 1010, dtype=np.int16)])
+    assert parts["train"].tolist() == [*range(80), *range(1000, 1008)]
+    assert parts["validation"].tolist() == [*range(80, 90), 1008]
+    assert parts["test"].tolist() == [*range(90, 100), 1009]
+    assert [len(part) for part in split_noise([]).values()] == [0, 0, 0]
+
+
+def test_generated_noises_differ_in_spectrum():
+    noises = generated_noise(np.random.default_rng(0), 4, 16000)
+    centroid = {}
+    for name, noise in noises.items():
+        assert np.sqrt(np.mean((noise / 32768) ** 2)) == pytest.approx(0.1, rel=0.05)
+        spectrum = np.abs(np.fft.rfft(noise)) ** 2
+        centroid[name] = np.sum(spectrum * np.fft.rfftfreq(len(noise), 1 / 16000)) / spectrum.sum()
+    assert centroid["brown"] < centroid["hum"] < centroid["babble"] < centroid["pink"] < centroid["white"]

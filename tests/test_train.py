@@ -1,0 +1,167 @@
+"""Training end to end on tones: learns, reproduces, survives SIGKILL, stops on a loss that is not finite, sweeps."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tone_words import write_tone_words
+
+import kws.train
+from kws.checkpoint import load_checkpoint, read_header
+from kws.config import TrainerConfig
+from kws.train import learning_rate
+
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    return write_tone_words(tmp_path_factory.mktemp("tones") / "words")
+
+
+def options(tones, run_dir, *overrides):
+    return [
+        "data=folder", f"data.root={tones}", f"data.cache_dir={tones.parent}/cache",
+        "data.keywords=['yes','no']", "model=tiny", "model.hidden_size=16", "model.conv_channels=[8]", "data.workers=1",
+        f"trainer.epochs={EPOCHS}", "trainer.batch_size=16", "trainer.warmup_epochs=0.5", "trainer.average_decay=0.8",
+        "trainer.learning_rate=0.01", "trainer.threads=1", "trainer.accelerator=cpu", "augment=none", f"run_dir={run_dir}", *overrides,
+    ]  # fmt: skip
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "kws.train", *options(*arguments)]
+
+
+def train(*arguments):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=250)
+
+
+def fails(monkeypatch, capsys, *arguments):
+    """The error of a run in this process, which must end with status 1, one sentence and no traceback."""
+    monkeypatch.setattr(sys, "argv", ["kws.train", *options(*arguments)])
+    with pytest.raises(SystemExit) as end:
+        kws.train.main()
+    assert end.value.code == 1
+    lines = capsys.readouterr().err.splitlines()
+    (error,) = (line for line in lines if line.startswith("error: "))
+    assert not any("Traceback" in line for line in lines)
+    return error
+
+
+@pytest.fixture(scope="module")
+def finished(tones, tmp_path_factory):
+    run_dir = tmp_path_factory.mktemp("run") / "whole"
+    result = train(tones, run_dir)
+    assert result.returncode == 0, result.stderr
+    return run_dir, result
+
+
+def test_it_learns_and_leaves_what_people_look_for(finished):
+    run_dir, result = finished
+    summary = json.loads((run_dir / "result.json").read_text())
+    assert summary["validation_accuracy"] > 0.7
+    assert "clips/s" in result.stdout
+    assert "epoch 4:" in result.stderr  # the progress bar
+    rows = list(csv.DictReader((run_dir / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert list(run_dir.glob("events.out.tfevents*"))
+    spotter, header = load_checkpoint(run_dir / "best.safetensors")
+    assert spotter.labels == ("_silence_", "_unknown_", "yes", "no")
+    assert header["info"]["config"]["trainer"]["batch_size"] == 16
+    assert spotter.feature_std.min() > 0.1
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path):
+    run_dir = tmp_path / "killed"
+    process = subprocess.Popen(
+        command(tones, run_dir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    last = run_dir / "last.safetensors"
+    while not last.exists():
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert read_header(last)["info"]["epoch"] < EPOCHS
+    result = train(tones, run_dir, "resume=true")
+    assert result.returncode == 0, result.stderr
+    assert "resuming" in result.stdout
+    whole, resumed = load_file(finished[0] / "last.safetensors"), load_file(last)
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
+    best = (load_file(folder / "best.safetensors") for folder in (finished[0], run_dir))
+    for value, other in zip(*(tensors.values() for tensors in best), strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=0)
+    epochs = [row["epoch"] for row in csv.DictReader((run_dir / "metrics.csv").open())]
+    assert epochs == ["1", "2", "3", "4"]
+
+
+def test_resuming_with_other_options_is_refused(tones, finished, monkeypatch, capsys):
+    error = fails(monkeypatch, capsys, tones, finished[0], "resume=true", "model.hidden_size=20")
+    assert "model.hidden_size differs" in error
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tones, tmp_path, monkeypatch, capsys):
+    error = fails(
+        monkeypatch, capsys, tones, tmp_path / "run", "trainer.learning_rate=1e30", "trainer.gradient_clip=0"
+    )
+    for part in ("the loss is", "at step", "learning rate 2.50e+29", "gradient norm"):
+        assert part in error
+
+
+def test_a_sweep_ends_with_a_table(tones, tmp_path):
+    swept = ("model.hidden_size=8,12", "trainer.epochs=1")
+    arguments = [*command(tones, "''", *swept), "--multirun"]
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, timeout=250)
+    assert result.returncode == 0, result.stderr
+    table = result.stdout[result.stdout.index("overrides") :]
+    assert "model.hidden_size=8" in table
+    assert "model.hidden_size=12" in table
+    (sweep,) = tmp_path.glob("multirun/*/*/sweep.csv")
+    assert len(list(csv.DictReader(sweep.open()))) == 2
+
+
+def test_early_stopping(tones, tmp_path):
+    result = train(
+        tones, tmp_path / "run", "trainer.epochs=30", "trainer.early_stopping_epochs=1", "trainer.learning_rate=1e-9"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "stopping early" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.hidden=3", "Key 'hidden' not in 'ModelConfig'"),
+        ("model.hidden_size=many", "'many' of type 'str' could not be converted to Integer"),
+        ("frontend.hop_ms=30", "frontend.hop_ms 30.0 is longer than frontend.win_ms 25.0"),
+        ("frontend.f_max=9000", "above the Nyquist frequency"),
+        ("frontend.n_mels=400", "n_mels is 400"),
+        ("model=huge", "Could not find 'model/huge'"),
+        ("trainer.epochs=0", "trainer.epochs is 0"),
+        ("data.keywords=[xylophone]", "'xylophone'"),
+        ("trainer.batch_size=100000", "trainer.batch_size 100000"),
+        ("data.clip_ms=990", "data.clip_ms 990"),
+    ],
+)
+def test_bad_values_end_in_one_sentence(tones, tmp_path, monkeypatch, capsys, override, message):
+    assert message in fails(monkeypatch, capsys, tones, tmp_path / "run", override)
+    assert not list(tmp_path.glob("run/*.safetensors"))
+
+
+def test_schedule_warms_up_then_falls_to_zero():
+    config = TrainerConfig(epochs=10, warmup_epochs=1, learning_rate=0.1)
+    rates = [learning_rate(config, step, 20) for step in range(200)]
+    assert rates[:20] == pytest.approx([0.1 * (i + 1) / 20 for i in range(20)])
+    assert rates[110] == pytest.approx(0.05)
+    assert rates[-1] < 1e-4
+    assert all(a >= b for a, b in zip(rates[20:], rates[21:], strict=False))
