@@ -72,7 +72,8 @@ class WaveformAugmenter:
 
     def __call__(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
         """Draw and apply."""
-        return self.apply(waveform, self.draw(*waveform.shape, generator=generator))
+        batch_size, clip_length = waveform.shape
+        return self.apply(waveform, self.draw(batch_size, clip_length, generator))
 
     def _fade_ends(self, waveform: Tensor) -> Tensor:
         n = len(self.fade)

@@ -99,16 +99,16 @@ class ModelConfig:
     """Features to logits: optional causal convolutions and projection, stacked recurrent cells, a linear head."""
 
     cell: str = "lstm"  # lstm | gru | rnn
-    hidden_size: int = 96
+    hidden_size: int = 88
     num_layers: int = 1
-    conv_channels: list[int] = field(default_factory=lambda: [16, 24])  # empty: no convolution
-    conv_kernel: int = 5  # frames and bands
+    conv_channels: list[int] = field(default_factory=lambda: [24, 32, 48])  # empty: no convolution
+    conv_kernel: int = 3  # frames and bands
     time_stride: int = 2  # frames per logit frame; taken by the first convolution
     projection_size: int = 64  # features into the cell; 0: no projection
     dropout: float = 0.1
     forget_bias: float = 1.0
-    pooling: str = "sum"  # how frames become a clip score: sum | mean (kws.detector.pool_posteriors)
-    pool_ms: float = 1000.0  # over the last pool_ms of a clip, and the detector's default window
+    pooling: str = "mean"  # how frames become a clip score: sum | mean (kws.detector.pool_posteriors)
+    pool_ms: float = 500.0  # over the last pool_ms of a clip, and the detector's default window
 
     def __post_init__(self) -> None:
         _one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
@@ -179,6 +179,7 @@ class SpeechCommandsConfig(DataConfig):
 class SyntheticConfig(DataConfig):
     """Words spoken by espeak-ng, made once and written in the Speech Commands layout."""
 
+    source: str = "synthetic"
     words: list[str] = field(default_factory=list)  # words to speak; empty: the 35 of Speech Commands
     clips_per_word: int = 400
 
@@ -191,6 +192,9 @@ class SyntheticConfig(DataConfig):
 class FolderConfig(DataConfig):
     """One folder of audio files per word, any rate and number of channels."""
 
+    source: str = "folder"
+    root: str = "recordings"
+    label_set: str = "all"
     validation_percent: float = 10.0
     test_percent: float = 10.0
 
@@ -201,20 +205,23 @@ class FolderConfig(DataConfig):
         _between("data.validation_percent + data.test_percent", self.validation_percent + self.test_percent, 0, 99)
 
 
+DATA_SOURCES = {"speech_commands": SpeechCommandsConfig, "synthetic": SyntheticConfig, "folder": FolderConfig}
+
+
 @dataclass
 class AugmentConfig:
     """Whole-batch augmentation; a probability of 0 switches a part off."""
 
     shift_ms: float = 100.0  # uniform in +- this
     gain_db: float = 10.0  # uniform in +- this
-    speed: float = 0.12  # resampling by a factor uniform in 1 +- this
+    speed: float = 0.1  # resampling by a factor uniform in 1 +- this
     noise_probability: float = 0.8
-    snr_db_min: float = -5.0
+    snr_db_min: float = 0.0
     snr_db_max: float = 30.0
     fade_ms: float = 5.0  # raised-cosine fade at both ends of a clip, so that joins do not click
-    freq_masks: int = 1
+    freq_masks: int = 0
     freq_mask_width: int = 5  # bands, at most
-    time_masks: int = 1
+    time_masks: int = 0
     time_mask_width: int = 15  # frames, at most
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Logits of a stream -> detections: pooling, thresholds, one detection per utterance. numpy only, no clock, no chunk.
+"""Posteriors of a stream -> detections: thresholds, one detection per utterance, phrases. numpy only, no clock.
 
 Every number that decides is computed in an order fixed by the frame's place in the stream, so detections and scores are
 the same, bit for bit, however the frames are cut into calls.
@@ -13,41 +13,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from kws.posteriors import POOLINGS, Floats, Smoothed, Smoother, pool_posteriors, total
 
-POOLINGS = ("sum", "mean")
-MAX_LOGIT = 600.0  # exp of it, summed over any window, stays finite in float64
-CHUNK = 512  # frames handled at once
-
-
-def _total(x: Floats) -> Floats:
-    """Sum over the last axis, kept, added in one order whatever the shape: `[..., K] -> [..., 1]`."""
-    return np.add.accumulate(x, axis=-1)[..., -1:]
-
-
-def evidence(logits: ArrayLike, pooling: str) -> Floats:
-    """Logits `[..., K]` -> float64 evidence `[..., K]`: a label's posterior is its share of a window's evidence.
-
-    `sum`: exp(z), so that a frame weighs as much as it is sure. `mean`: the frame's softmax, so that all weigh alike.
-    """
-    z = np.array(logits, np.float64, order="C")
-    if pooling == "mean":
-        z = np.exp(z - z.max(axis=-1, keepdims=True))
-        return z / _total(z)
-    if pooling == "sum":
-        return np.exp(z.clip(-MAX_LOGIT, MAX_LOGIT))
-    raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(POOLINGS)}")
-
-
-def pool_posteriors(logits: ArrayLike, pooling: str) -> Floats:
-    """Logits `[..., T, K]` of some frames -> one distribution over labels, float64 `[..., K]`.
-
-    `sum`: p_k = sum_t exp(z_tk) / sum_tj exp(z_tj). `mean`: the mean over t of softmax(z_t).
-    """
-    pooled = np.add.accumulate(evidence(logits, pooling), axis=-2)[..., -1, :]
-    return pooled / _total(pooled)
+__all__ = ["Detection", "Detector", "DetectorConfig", "longer_keywords", "pool_posteriors"]
 
 
 @dataclass(frozen=True)
@@ -151,91 +121,68 @@ class Detector:
         for name, k in self.keywords.items():
             self.thresholds[k] = config.thresholds.get(name, config.threshold)
         durations = (config.smoothing_ms, config.min_duration_ms, config.refractory_ms, config.hold_ms)
-        frames = (math.ceil(ms * sample_rate / 1000 / frame_length - 1e-9) for ms in durations)
-        self._window, self._min_frames, self._refractory, self._hold = (max(1, n) for n in frames)
+        counts = (math.ceil(ms * sample_rate / 1000 / frame_length - 1e-9) for ms in durations)
+        self._window, self._min_frames, self._refractory, self._hold = (max(1, n) for n in counts)
+        self.smoother = Smoother(len(self.labels), self._window, config.pooling)
         self.reset()
 
     def reset(self) -> None:
         """Begin a new stream at time 0."""
+        self.smoother.reset()
         self._position = 0  # frames seen
-        self._history = np.zeros((self._window, len(self.labels)))  # evidence of the last frames, see _sums
         self._tracks = {k: _Track() for k in self.keywords.values()}
         self._held: list[tuple[int, int, Detection]] = []  # last frame to wait, label, detection
         self.posteriors: Floats = np.zeros(len(self.labels))  # pooled over the last window, [K]; zeros before any frame
 
     def process(self, logits: ArrayLike) -> list[Detection]:
-        """The next frames' logits `[T, K]`, any T -> the detections they bring, in order of time."""
-        z = np.asarray(logits)
-        if z.ndim != 2 or z.shape[1] != len(self.labels):
-            raise ValueError(f"logits have shape {list(z.shape)}; the detector takes [frames, {len(self.labels)}]")
-        if not np.isfinite(z).all():
-            raise ValueError("logits hold NaN or infinity; the model's output cannot be used")
-        found: list[Detection] = []
-        for first in range(0, len(z), CHUNK):
-            found += self._process(evidence(z[first : first + CHUNK], self.config.pooling))
-        return found
+        """The next frames' logits `[T, len(labels)]`, any T -> the detections they bring, in order of time.
+
+        Raises `ValueError` for logits of another shape and for NaN.
+        """
+        return [detection for frames in self.smoother.push(logits) for detection in self.follow(frames)]
 
     def flush(self) -> list[Detection]:
         """End the stream: the detections that still waited for a longer keyword."""
         return self._release_held(1 << 62)
 
-    def _process(self, new: Floats) -> list[Detection]:
-        seen = np.concatenate([self._history, new])
-        sums = self._sums(seen)[-len(new) :]
-        posteriors = sums / _total(sums)
-        self.posteriors = posteriors[-1]
-        reached = np.any(posteriors >= self.thresholds, axis=0)
+    def follow(self, frames: Smoothed) -> list[Detection]:
+        """`process` for frames that a smoother of the same pooling and window gave: detectors may share one."""
+        self.posteriors = frames.posteriors[-1]
+        reached = np.any(frames.posteriors >= self.thresholds, axis=0)
         triggers: list[tuple[int, int, Detection]] = []
         for k, track in self._tracks.items():
             if reached[k] or track.active:
-                triggers += self._follow(k, track, seen, sums, posteriors[:, k])
+                triggers += self._follow(k, track, frames)
             else:
                 track.run = 0
-        self._position += len(new)
-        keep = self._window + self._position % self._window
-        self._history = seen[len(seen) - keep :]
+        self._position += len(frames.posteriors)
         found: list[Detection] = []
         for frame, k, detection in sorted(triggers, key=lambda trigger: trigger[:2]):
             found += self._release_held(frame)
             found += self._arrange(frame, k, detection)
         return found + self._release_held(self._position)
 
-    def _sums(self, seen: Floats) -> Floats:
-        """Evidence summed over the window that ends with each frame `[n, K]`; right from the second block on.
-
-        `seen` begins at a multiple of the window's length W in the stream. A window is the end of one block of W frames
-        and the start of the next, so running sums within blocks suffice: constant cost, and no drift (van Herk, 1992).
-        """
-        length, n_labels = seen.shape
-        blocks = np.zeros((-(-length // self._window), self._window, n_labels))
-        blocks.reshape(-1, n_labels)[:length] = seen
-        ends = np.add.accumulate(blocks[:-1, :0:-1], axis=1)[:, ::-1]
-        sums = np.add.accumulate(blocks, axis=1)
-        sums[1:, :-1] += ends
-        return sums.reshape(-1, n_labels)[:length]
-
-    def _follow(
-        self, k: int, track: _Track, seen: Floats, sums: Floats, posteriors: Floats
-    ) -> list[tuple[int, int, Detection]]:
+    def _follow(self, k: int, track: _Track, frames: Smoothed) -> list[tuple[int, int, Detection]]:
         """Detections of label `k` in the newest frames, as (frame, label, detection)."""
-        start, end = self._position, self._position + len(sums)
-        origin = end - len(seen)  # frame of seen[0], at least a window back
+        seen = frames.evidence
+        start, end = self._position, self._position + len(frames.posteriors)
+        origin = end - len(seen)  # frame of seen[0]
         threshold, triggers, frame = self.thresholds[k], [], start
         while frame < end:
             if track.active:
                 frame = max(frame, track.release_from)
                 own = seen[max(0, frame - origin) :]
-                quiet = np.flatnonzero(own[:, k] < threshold * self.config.release * _total(own)[:, 0])
+                quiet = np.flatnonzero(own[:, k] < threshold * self.config.release * total(own)[:, 0])
                 if not len(quiet):
                     break
                 frame += int(quiet[0])
                 track.active, track.fresh_from = False, frame
-            scores = posteriors[frame - start :].copy()
+            scores = frames.posteriors[frame - start :, k].copy()
             # Frames whose window still holds evidence that was reported.
             n_mixed = min(end, track.fresh_from + self._window - 1) - frame
             if n_mixed > 0:
                 fresh = np.add.accumulate(seen[track.fresh_from - origin : frame - origin + n_mixed, k])[-n_mixed:]
-                others = _total(np.delete(sums[frame - start :][:n_mixed], k, axis=1))[:, 0]
+                others = total(np.delete(frames.sums[frame - start :][:n_mixed], k, axis=1))[:, 0]
                 scores[:n_mixed] = fresh / (fresh + others)
             place = np.arange(len(scores))
             run = place - np.maximum.accumulate(np.where(scores >= threshold, -1 - track.run, place))

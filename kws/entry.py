@@ -26,15 +26,21 @@ def config_dir() -> Path:
 
 
 def register(name: str, node: type, group: str | None = None) -> None:
-    """Make a dataclass known to Hydra as a schema, so that an unknown key or a wrong type fails at composition."""
-    ConfigStore.instance().store(name=name, node=node, group=group)
+    """Make a dataclass known to Hydra as a schema, so that an unknown key or a wrong type fails at composition.
+
+    A command registers its own schema first, without a group, which forgets another command's in the same process.
+    """
+    store = ConfigStore.instance()
+    if group is None:
+        for other in [key for key in store.repo if key != "hydra" and not key.startswith("_")]:
+            del store.repo[other]
+    store.store(name=name, node=node, group=group)
 
 
-def register_data_sources() -> None:
-    """The schemas of the `data` group, which several commands share."""
-    register("speech_commands_schema", options.SpeechCommandsConfig, "data")
-    register("synthetic_schema", options.SyntheticConfig, "data")
-    register("folder_schema", options.FolderConfig, "data")
+def register_data_sources(suffix: str = "") -> None:
+    """The options of the `data` group: whole (for commands), or as schemas of the YAML files (with a suffix)."""
+    for name, node in options.DATA_SOURCES.items():
+        register(f"{name}{suffix}", node, "data")
 
 
 def run_dir() -> Path:
@@ -57,15 +63,16 @@ def _choose_run_dir(given: str, resume: bool) -> str:
 OmegaConf.register_new_resolver("kws_run_dir", _choose_run_dir, use_cache=True, replace=True)
 
 
-def main(task: Callable[[Any], Any], config_name: str) -> None:
-    """Compose `config_name`, turn it into its dataclass and call `task` with it.
+def main(task: Callable[[Any], Any], config_name: str, folder: str = "commands") -> None:
+    """Compose `configs/<folder>/<config_name>.yaml`, turn it into its dataclass and call `task` with it.
 
+    Commands have a folder of their own because in the folder of the config groups `model=` chooses a group's member, not a file.
     Any error that a user can mend ends with one sentence on standard error and exit status 1; Ctrl-C with 130.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
     mendable = (HydraException, OmegaConfBaseException, ValueError, OSError, ImportError)
 
-    @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=str(config_dir() / folder), config_name=config_name)
     def composed(config: DictConfig) -> Any:
         try:
             return task(OmegaConf.to_object(config))

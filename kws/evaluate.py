@@ -10,20 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from kws import config as options
 from kws import data, entry, metrics, plots
 from kws.checkpoint import load_checkpoint
-from kws.config import SPLITS, DataConfig, exact_samples
+from kws.config import DATA_SOURCES, SPLITS, DataConfig, exact_samples
 from kws.export import export_onnx
-from kws.scoring import Floats, OnnxModel, StepModel, TorchModel, carried_posteriors, isolated_posteriors
+from kws.scoring import OnnxModel, Posteriors, StepModel, TorchModel, carried_posteriors, isolated_posteriors
 from kws.streaming import SpotterModel
-
-SOURCES = {
-    "speech_commands": options.SpeechCommandsConfig,
-    "synthetic": options.SyntheticConfig,
-    "folder": options.FolderConfig,
-}
-
 
 @dataclass
 class EvaluateConfig:
@@ -78,7 +70,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             f"samples of a block of {path}; export it with another hops_per_step or choose another data.clip_ms"
         )
     posteriors = isolated_posteriors(model, clips, progress=True)
-    scores: dict[str, Floats] = {"isolated": posteriors}
+    scores: dict[str, Posteriors] = {"isolated": posteriors}
     if config.carried:
         if subject.torch:
             scores["carried"] = carried_posteriors(subject.torch, clips, progress=True)
@@ -94,12 +86,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _rebuild(values: dict[str, Any], path: Path) -> DataConfig:
-    if values.get("source") not in SOURCES:
+    if values.get("source") not in DATA_SOURCES:
         raise ValueError(f"{path} does not say what it was trained on; name the data, e.g. data=speech_commands")
-    return SOURCES[values["source"]](**values)
+    return DATA_SOURCES[values["source"]](**values)
 
 
-def _report(labels: tuple[str, ...], truth: Any, scores: dict[str, Floats]) -> dict[str, Any]:
+def _report(labels: tuple[str, ...], truth: Any, scores: dict[str, Posteriors]) -> dict[str, Any]:
     predicted = {name: posteriors.argmax(1) for name, posteriors in scores.items()}
     confusion = metrics.confusion_matrix(truth, predicted["isolated"], len(labels))
     accuracies = {}

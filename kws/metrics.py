@@ -85,11 +85,12 @@ def _poisson_mean(count: int, probability: float) -> float:
 
 
 class Event(NamedTuple):
-    """A keyword that is said from `onset` to `offset`, seconds."""
+    """A keyword (or `_unknown_` speech) that is said from `onset` to `offset`, seconds."""
 
     keyword: str
     onset: float
     offset: float
+    text: str = ""  # what is said, where the keyword does not tell
 
 
 def match_events(

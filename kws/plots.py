@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,4 +41,49 @@ def plot_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: st
     axes.set_ylabel("said (clips)")
     overall = np.trace(confusion) / max(1, confusion.sum())
     axes.set_title(f"{title}\n" * bool(title) + f"accuracy {overall:.2%} of {confusion.sum()} clips", fontsize=11)
+    figure.savefig(path)
+
+
+def plot_det(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    path: str | Path,
+    floor: float,
+    points: Mapping[str, tuple[float, float]] | None = None,
+) -> None:
+    """Write detection error trade-offs as PNG: misses on a normal-deviate axis, false alarms per hour on a log axis.
+
+    Args:
+        curves: name -> (false alarms per hour, false rejection rate) along the thresholds; the first is drawn bold.
+        path: the file.
+        floor: where no false alarm at all is drawn, such as half an alarm in the hours there are.
+        points: name -> one (false alarms per hour, false rejection rate) to mark.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    def deviate(share: float) -> float:
+        return NormalDist().inv_cdf(min(max(share, 5e-4), 0.99))
+
+    figure = Figure(figsize=(7.5, 6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = [f"C{i % 10}" for i in range(len(curves))]
+    for i, (name, (alarms, misses)) in enumerate(curves.items()):
+        x, y = [max(value, floor) for value in alarms], [deviate(value) for value in misses]
+        style = {"color": "black", "linewidth": 2.5, "zorder": 3} if i == 0 else {"color": colours[i], "linewidth": 1}
+        axes.step(x, y, where="post", label=name, **style)
+    for name, (alarm, miss) in (points or {}).items():
+        axes.plot(max(alarm, floor), deviate(miss), "o", color="crimson", zorder=4, label=name)
+    ticks = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95]
+    axes.set_yticks(
+        [deviate(tick) for tick in ticks], [f"{tick:.1%}" if tick < 0.01 else f"{tick:.0%}" for tick in ticks]
+    )
+    axes.set_ylim(deviate(0.001), deviate(0.95))
+    axes.set_xscale("log")
+    axes.set_xlim(floor, 100)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(which="major", color="#dddddd", linewidth=0.6)
+    axes.set_xlabel(f"false alarms per hour (none is drawn at {floor:.2g})")
+    axes.set_ylabel("false rejection rate")
+    axes.legend(fontsize=8, ncols=2)
     figure.savefig(path)

@@ -16,6 +16,7 @@ from kws.model import KeywordSpotter
 from kws.streaming import SpotterModel
 
 Floats = npt.NDArray[np.float32]
+Posteriors = npt.NDArray[np.float64]
 
 
 class StepModel(Protocol):
@@ -79,10 +80,10 @@ class OnnxModel:
 
 def _clip_batches(clips: Clips, order: npt.NDArray[np.int64], size: int) -> Iterator[Floats]:
     for start in range(0, len(order), size):
-        yield clips.waveforms(order[start : start + size]).astype(np.float32) / 32768
+        yield clips.waveforms(order[start : start + size]).astype(np.float32) / np.float32(32768)
 
 
-def isolated_posteriors(model: StepModel, clips: Clips, progress: bool = False) -> Floats:
+def isolated_posteriors(model: StepModel, clips: Clips, progress: bool = False) -> Posteriors:
     """Posteriors `[N, K]` of every clip, each from the zero state."""
     order = np.arange(len(clips))
     batches: Any = _clip_batches(clips, order, model.isolated_batch)
@@ -93,7 +94,7 @@ def isolated_posteriors(model: StepModel, clips: Clips, progress: bool = False) 
     return np.concatenate(posteriors)
 
 
-def carried_posteriors(model: StepModel, clips: Clips, seed: int = 0, progress: bool = False) -> Floats:
+def carried_posteriors(model: StepModel, clips: Clips, seed: int = 0, progress: bool = False) -> Posteriors:
     """Posteriors `[N, K]` of every clip in one stream of all clips, in an order drawn from `seed`, never reset."""
     order = np.random.default_rng(seed).permutation(len(clips))
     state = np.zeros((1, model.state_size), np.float32)

@@ -7,8 +7,9 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -43,6 +44,16 @@ def learning_rate(config: TrainerConfig, step: int, steps_per_epoch: int) -> flo
         return config.learning_rate * (step + 1) / warmup
     progress = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warmed_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Exponential averaging of weights whose decay grows to `decay`, so that early averages do not hang on the start."""
+
+    def average(averaged: Any, current: Any, n_averaged: Any) -> None:
+        n = int(n_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n_averaged)
+
+    return average
 
 
 class Trainer:
@@ -84,9 +95,7 @@ class Trainer:
             {"params": [p for p in self.spotter.parameters() if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(decay_groups, lr=options.learning_rate)
-        self.averaged = AveragedModel(
-            self.spotter, multi_avg_fn=get_ema_multi_avg_fn(options.average_decay), use_buffers=True
-        )
+        self.averaged = AveragedModel(self.spotter, multi_avg_fn=warmed_average(options.average_decay), use_buffers=True)
         self.epoch, self.best_accuracy, self.stale_epochs = 0, -1.0, 0
         self.rows: list[dict[str, Any]] = []
         if config.resume:
@@ -190,10 +199,15 @@ class Trainer:
             "clips_per_second": seen * fabric.world_size / (time.perf_counter() - started),
         }
 
+    @property
+    def averaged_spotter(self) -> KeywordSpotter:
+        """The spotter with averaged weights: the one that is evaluated and kept."""
+        return cast(KeywordSpotter, self.averaged.module)
+
     def _validate(self) -> float:
         clips = self.corpus.splits["validation"]
-        self.averaged.eval()
-        return accuracy(clips.labels, isolated_posteriors(TorchModel(self.averaged.module), clips).argmax(1))
+        self.averaged_spotter.eval()
+        return accuracy(clips.labels, isolated_posteriors(TorchModel(self.averaged_spotter), clips).argmax(1))
 
     def _fit_normalization(self) -> None:
         clips = self.corpus.splits["train"]
@@ -217,8 +231,8 @@ class Trainer:
         for i, values in self.optimizer.state_dict()["state"].items():
             extra |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
         if self.stale_epochs == 0:
-            save_checkpoint(self.run_dir / BEST, self.averaged.module, info=info)
-        save_checkpoint(self.run_dir / LAST, self.averaged.module, extra=extra, info=info)
+            save_checkpoint(self.run_dir / BEST, self.averaged_spotter, info=info)
+        save_checkpoint(self.run_dir / LAST, self.averaged_spotter, extra=extra, info=info)
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> None:
         path = self.run_dir / LAST
@@ -236,7 +250,7 @@ class Trainer:
                 raise ValueError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
         self.epoch, self.best_accuracy = info["epoch"], info["best_accuracy"]
         self.stale_epochs, self.rows = info["stale_epochs"], info["rows"]
-        self.averaged.module.load_state_dict(read_tensors(path, "model."))
+        self.averaged_spotter.load_state_dict(read_tensors(path, "model."))
         self.averaged.n_averaged.copy_(read_tensors(path, "n_averaged")[""])
         self.spotter.load_state_dict(read_tensors(path, "raw."))
         moments: dict[int, dict[str, Tensor]] = {}
@@ -257,7 +271,7 @@ def train(config: TrainConfig) -> float:
 def register_schemas() -> None:
     """Make the options known to Hydra."""
     entry.register("train_schema", TrainConfig)
-    entry.register_data_sources()
+    entry.register_data_sources("_schema")
     for group, node in (
         ("frontend", FrontendConfig), ("model", ModelConfig), ("augment", AugmentConfig), ("trainer", TrainerConfig)
     ):  # fmt: skip
@@ -267,7 +281,7 @@ def register_schemas() -> None:
 def main() -> None:
     """Entry of `python -m kws.train`."""
     register_schemas()
-    entry.main(train, "train")
+    entry.main(train, "train", folder="")
 
 
 if __name__ == "__main__":

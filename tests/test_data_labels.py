@@ -30,49 +30,41 @@ def test_words_get_their_label_or_unknown_or_none():
 def test_bad_labels_are_refused():
     with pytest.raises(DataError, match=r"keyword 'computer' has no clips in /data; .*: bed, yes"):
         check_labels(["computer"], {"yes", "bed"}, "/data")
-    with pytest.raises(DataError, match="name one twice"):
+    with pytest.raises(DataError, match=r"name one twice"):
         check_labels(["yes", "yes"], {"yes"}, "/data")
-    with pytest.raises(DataError, match="no keyword"):
+    with pytest.raises(DataError, match=r"no keyword"):
         check_labels(["_silence_", "_unknown_"], {"yes"}, "/data")
 
 
 def loudness(clips):
-    """dB below the recorded level, -inf for digital zero."""
+    """RMS level in dBFS, -inf for digital zero."""
     with np.errstate(divide="ignore"):
-        return 20 * np.log10(np.sqrt((clips.astype(float) ** 2).mean(1)) / 3000)
+        return 20 * np.log10(np.sqrt((clips.astype(float) ** 2).mean(1)) / 32768)
 
 
-def test_silence_is_of_every_loudness():
-    clips = silence_clips(NOISE, 3000, 1600, np.random.default_rng(1))
-    assert clips.shape == (3000, 1600)
-    assert clips.dtype == np.int16
-    level = loudness(clips)
-    assert 0.03 < np.mean(np.isinf(level)) < 0.07
-    assert 0.29 < np.mean(level > -0.5) < 0.38
-    counts, _ = np.histogram(level[np.isfinite(level) & (level < -0.5)], bins=6, range=(-60, 0))
-    assert counts.min() > 240
-    assert np.isfinite(level).sum() == counts.sum() + (level > -0.5).sum()
+def test_silence_is_of_every_loudness_whatever_the_level_of_the_recording():
+    for noise in (NOISE, NOISE // 50):
+        clips = silence_clips(noise, 3000, 1600, np.random.default_rng(1))
+        assert clips.shape == (3000, 1600)
+        assert clips.dtype == np.int16
+        level = loudness(clips)
+        assert 0.03 < np.mean(np.isinf(level)) < 0.07
+        counts, _ = np.histogram(level[np.isfinite(level)], bins=6, range=(-70, -7))
+        assert counts.min() > 0.8 * 3000 * 0.95 / 6
+        assert level[np.isfinite(level)].min() > -71
+        assert np.abs(clips.astype(int)).max() >= 32767  # clipped, not wrapped
 
 
 def test_silence_is_the_same_for_the_same_generator_and_different_pieces():
     a, b = (silence_clips(NOISE, 20, 1600, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(a, b)
-    full = a[loudness(a) > -0.5]
-    assert len(np.unique(full, axis=0)) == len(full) > 3
-    position = int(np.flatnonzero(NOISE == full[0][0])[0])
-    assert any((NOISE[p : p + 1600] == full[0]).all() for p in np.flatnonzero(NOISE == full[0][0])), position
-
-
-def test_silence_can_be_mixed_and_boosted():
-    clips = silence_clips(NOISE, 1000, 1600, np.random.default_rng(1), mix_probability=1.0, boost_db=20.0)
-    level = loudness(clips)
-    assert level.max() > 12
-    assert np.abs(clips.astype(int)).max() == 32768  # clipped, not wrapped
+    heard = a[loudness(a) > -40]
+    assert len(np.unique(heard, axis=0)) == len(heard) > 3
 
 
 def test_little_noise_is_repeated():
     clips = silence_clips(NOISE[:100], 50, 1600, np.random.default_rng(0))
-    loud = clips[loudness(clips) > -3][0]
+    loud = clips[loudness(clips) > -30][0]
     np.testing.assert_array_equal(loud[:100], loud[100:200])
 
 

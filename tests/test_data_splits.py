@@ -10,8 +10,10 @@ from kws.data.splits import hash_split, speaker_of, split_by_hash, split_by_list
 
 @pytest.mark.parametrize(
     ("speaker", "split"),  # as the official lists of v0.02 have them
-    [("0d82fd99", "validation"), ("1e02ffc5", "validation"), ("1cb788bc", "test"), ("37dca74f", "test")]
-    + [("0165e0e8", "train"), ("017c4098", "train"), ("050170cb", "train")],
+    [
+        *[("0d82fd99", "validation"), ("1e02ffc5", "validation"), ("1cb788bc", "test"), ("37dca74f", "test")],
+        *[("0165e0e8", "train"), ("017c4098", "train"), ("050170cb", "train")],
+    ],
 )
 def test_official_rule_gives_the_official_answers(speaker, split):
     assert hash_split(speaker) == split

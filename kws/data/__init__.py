@@ -21,7 +21,7 @@ from kws.data.corpus import Clips, Corpus, Int16, Int64, PerSplit, all_clips, ev
 from kws.data.errors import DataError, DiskFullError
 from kws.data.labels import check_labels, choose_labels, silence_clips
 from kws.data.noise import generated_noise, split_noise
-from kws.data.pack import Pack, pack
+from kws.data.pack import Pack, pack_clips
 from kws.data.scan import Listing
 from kws.data.splits import split_by_lists
 
@@ -42,7 +42,7 @@ def load(config: DataConfig, sample_rate: int, *, progress: bool = True, labels:
 
     def packed(listing: Listing) -> Pack:
         cache_dir = Path(config.cache_dir).expanduser()
-        return pack(listing, sample_rate, clip_length, cache_dir, config.workers, progress)
+        return pack_clips(listing, sample_rate, clip_length, cache_dir, config.workers, progress)
 
     @cache
     def recordings() -> tuple[Pack, Int64]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Any, TypeVar
 
@@ -24,20 +25,21 @@ Value = TypeVar("Value")
 class Clips:
     """N labelled clips of one length: rows of a pack, and then, in evaluation splits, silence held in memory.
 
-    labels: int64 `[N]`; names: N str, such as `yes/0ab3b47d_nohash_0.wav` or `_silence_/3`; words: N str, what is said.
+    labels: int64 `[N]`; names: N str, such as `yes/0ab3b47d_nohash_0.wav` (a file below `root`) or `_silence_/3`;
+    words: N str, what is said.
     """
 
     def __init__(
         self, pack: Pack, rows: Int64, labels: Int64, silence: Int16 | None = None, silence_label: int = -1
     ) -> None:
-        self.clip_length = pack.rows.length
+        self.root, self.clip_length = pack.listing.root, pack.rows.length
         self._rows, self._numbers = pack.rows, rows
         self._silence = np.empty((0, self.clip_length), np.int16) if silence is None else silence
         extra = len(self._silence)
         self.labels: Int64 = np.concatenate((labels, np.full(extra, silence_label, np.int64)))
         self.names = [pack.listing.clips[row] for row in rows] + [f"{SILENCE}/{i}" for i in range(extra)]
 
-    @property
+    @cached_property
     def words(self) -> list[str]:
         """The word said in each clip; `_silence_` where none is."""
         return [name.split("/", 1)[0] for name in self.names]

@@ -32,7 +32,7 @@ def fetch(
     with publish(target, "data.root") as partial:
         archive = _obtain(url, sha256.lower(), partial, remedy, progress)
         folder = partial / "unpacked"
-        _unpack(archive, folder, progress)
+        _unpack(archive, url, folder, progress)
         if archive.parent == partial:
             archive.unlink()
         inside = [entry for entry in folder.iterdir() if entry.is_dir()]
@@ -75,7 +75,7 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
     return folder / "archive.tar.gz"
 
 
-def _unpack(archive: Path, folder: Path, progress: bool) -> None:
+def _unpack(archive: Path, url: str, folder: Path, progress: bool) -> None:
     from tqdm import tqdm
 
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.10.12 and 3.11.4
@@ -85,8 +85,8 @@ def _unpack(archive: Path, folder: Path, progress: bool) -> None:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                    raise DataError(f"the archive {archive} holds {member.name!r}, which is no plain file inside it")
+                    raise DataError(f"the archive {url} holds {member.name!r}, which is no plain file inside it")
                 tar.extract(member, folder, **safe)
                 bar.update()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"the archive {archive} is damaged ({error}); give another with data.url") from error
+        raise DataError(f"the archive {url} is damaged ({error}); give another with data.url") from error

@@ -42,6 +42,7 @@ def run_jobs(
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environment.get("PYTHONPATH")]))
     command = [sys.executable, "-c", f"from {module} import work; from kws.data.jobs import serve; serve(work)"]
+    failures: list[BaseException] = []  # the first is the cause, the others are processes that were stopped for it
     running: set[subprocess.Popen[str]] = set()
     lock, stopped = threading.Lock(), threading.Event()
 
@@ -56,11 +57,12 @@ def run_jobs(
         try:
             with process:
                 return _converse(process, job, bar.update, module)
-        except BaseException:
+        except BaseException as error:
+            failures.append(error)
             stop()
-            raise
         finally:
             running.discard(process)
+        return None
 
     def stop() -> None:
         with lock:
@@ -73,14 +75,13 @@ def run_jobs(
         ThreadPoolExecutor(max(1, min(workers, len(jobs)))) as pool,
     ):
         try:
-            futures = [pool.submit(run, job) for job in jobs]
-            failures = [error for future in futures if (error := future.exception()) is not None]
+            results = list(pool.map(run, jobs))
         except BaseException:
             stop()
             raise
     if failures:
-        raise next((error for error in failures if not isinstance(error, RuntimeError)), failures[0])
-    return [future.result() for future in futures]
+        raise failures[0]
+    return results
 
 
 def _converse(process: subprocess.Popen[str], job: dict[str, Any], done: Callable[[int], Any], module: str) -> Any:

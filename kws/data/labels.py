@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 OTHERS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow")
 WORDS_30 = tuple(sorted((*CORE, *DIGITS, *OTHERS)))
 WORDS_35 = tuple(sorted((*WORDS_30, "backward", "follow", "forward", "learn", "visual")))
-ZERO_SHARE, FULL_SHARE, LOWEST_DB = 0.05, 1 / 3, -60.0
+ZERO_SHARE, MIXED_SHARE, LEVELS_DBFS = 0.05, 0.3, (-70.0, -6.0)  # of silence clips
 Int16 = NDArray[np.int16]
 
 
@@ -57,33 +58,25 @@ def label_numbers(words: Sequence[str], labels: Sequence[str]) -> NDArray[np.int
     return np.array([numbers[word] for word in words], np.int64)
 
 
-def silence_clips(
-    noise: Int16,
-    count: int,
-    clip_length: int,
-    rng: np.random.Generator,
-    *,
-    mix_probability: float = 0.0,
-    boost_db: float = 0.0,
-) -> Int16:
+def silence_clips(noise: Int16, count: int, clip_length: int, rng: np.random.Generator) -> Int16:
     """Draw `count` clips int16 `[count, clip_length]` from `noise` int16 `[M]`; less than a clip of it is repeated.
 
-    One clip in twenty is digital zero, a third is at the recorded level, the others at a gain uniform in dB from -60 to
-    `boost_db`, clipped. With `mix_probability` a clip is the sum of two pieces, each at its own gain.
+    One clip in twenty is digital zero; the others are a piece of noise, or two pieces mixed, brought to an RMS level
+    uniform between -70 and -6 dBFS and clipped: recordings are made at one level, microphones hear noise at all levels.
     """
     noise = np.resize(noise, max(len(noise), clip_length))
-    kind = rng.random(count)
-    mixed = rng.random(count) < mix_probability
+    silent, mixed = rng.random(count) < ZERO_SHARE, rng.random(count) < MIXED_SHARE
     starts = rng.integers(0, len(noise) - clip_length + 1, (2, count))
-    gains = 10 ** (rng.uniform(LOWEST_DB, boost_db, (2, count)) / 20)
-    gains[:, kind > 1 - FULL_SHARE] = 1
-    gains[:, kind < ZERO_SHARE] = 0
-    gains[1, ~mixed] = 0
+    second = rng.random(count) * mixed
+    levels = 10 ** (rng.uniform(*LEVELS_DBFS, count) / 20) * ~silent
     clips = np.empty((count, clip_length), np.int16)
     for i, clip in enumerate(clips):
-        sound = np.zeros(clip_length, np.float32)
-        for start, gain in zip(starts[:, i], gains[:, i], strict=True):
-            if gain:
-                sound += np.float32(gain) * noise[start : start + clip_length]
+        first, other = (_unit_rms(noise[start : start + clip_length]) for start in starts[:, i])
+        sound = _unit_rms(first + np.float32(second[i]) * other) * np.float32(32768 * levels[i])
         clip[:] = np.clip(np.round(sound), -32768, 32767)
     return clips
+
+
+def _unit_rms(samples: NDArray[Any]) -> NDArray[np.float32]:
+    samples = samples.astype(np.float32)
+    return np.asarray(samples / max(float(np.sqrt(np.mean(samples**2))), 1e-6), np.float32)

@@ -54,7 +54,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Pack:
-    """What `pack` made: the listing it holds, its rows, each clip's own length, and the noise recordings."""
+    """What `pack_clips` made: the listing it holds, its rows, each clip's own length, and the noise recordings."""
 
     listing: Listing
     rows: Rows
@@ -62,7 +62,7 @@ class Pack:
     noise: list[Int16]  # one array per recording
 
 
-def pack(
+def pack_clips(
     listing: Listing, sample_rate: int, clip_length: int, cache_dir: Path, workers: int = 0, progress: bool = True
 ) -> Pack:
     """Decode the clips and noise of `listing` into `cache_dir`, or find them there from an earlier run.
