@@ -1,7 +1,7 @@
 """Augmentation of whole batches, on their device: speed, shift, gain, noise, fades, SpecAugment.
 
-Drawing the random parameters is separate from applying them. Waveform parameters come from a generator that is passed in;
-the SpecAugment masks are torchaudio's and take torch's global generator, like dropout.
+Drawing the random parameters is separate from applying them. Waveform parameters come from a generator that is passed
+in; the SpecAugment masks are torchaudio's and take torch's global generator, like dropout.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ class FeatureMasker:
 
     def __init__(self, config: AugmentConfig) -> None:
         """Keep the numbers and widths of the masks."""
-        self.masks = [(3, config.freq_mask_width)] * config.freq_masks + [(2, config.time_mask_width)] * config.time_masks
+        self.masks = [(3, config.freq_mask_width)] * config.freq_masks + [
+            (2, config.time_mask_width)
+        ] * config.time_masks
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features float32 `[B, T, n_features]` with fresh masks for each item."""

@@ -37,8 +37,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     places = choose(alarms, misses / stream.events, budget)
     if places is None:
         raise ValueError(
-            f"no thresholds keep {config.model} at {config.target_fa_per_hour:g} false alarms per hour: the highest give "
-            f"{alarms[-1].sum() / stream.negative_hours:.2f}; raise target_fa_per_hour or train the model further"
+            f"no thresholds keep {config.model} at {config.target_fa_per_hour:g} false alarms per hour: the highest "
+            f"give {alarms[-1].sum() / stream.negative_hours:.2f}; raise target_fa_per_hour or train the model further"
         )
     chosen = replace(detector, thresholds={k: THRESHOLDS[p] for k, p in zip(stream.keywords, places, strict=True)})
     outcome = stream.outcomes([chosen])[0]
@@ -59,6 +59,8 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         print(f"{name:{width}} {threshold:9.5f} {one['events']:6} {one['frr']:6.1%} {one['fa_per_hour']:6.2f}")
     print(f"\n{'all keywords':24} {'FRR (95 %)':23} {'FA/h (95 %)':22} delay ms, median and 95th percentile")
     print(interval_line("at these thresholds", point))
+    if lost := [name for name, bad in zip(stream.keywords, 2 * outcome.hits < stream.events, strict=True) if bad]:
+        print(f"Missed more often than found: {', '.join(lost)}. Allow more false alarms, or train the model further.")
     print(output)
     return point
 

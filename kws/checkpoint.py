@@ -26,7 +26,11 @@ class CheckpointError(ValueError):
 
 
 def save_checkpoint(
-    path: Path, spotter: KeywordSpotter, *, extra: Mapping[str, Tensor] | None = None, info: Mapping[str, Any] | None = None
+    path: Path,
+    spotter: KeywordSpotter,
+    *,
+    extra: Mapping[str, Tensor] | None = None,
+    info: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `spotter` to `path`; the file is whole or not there.
 
@@ -105,4 +109,3 @@ def read_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
     """The tensors whose names start with `prefix`, named without it."""
     with safe_open(path, framework="pt") as file:
         return {name[len(prefix) :]: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
-

@@ -99,7 +99,7 @@ class ModelConfig:
     """Features to logits: optional causal convolutions and projection, stacked recurrent cells, a linear head."""
 
     cell: str = "lstm"  # lstm | gru | rnn
-    hidden_size: int = 88
+    hidden_size: int = 96
     num_layers: int = 1
     conv_channels: list[int] = field(default_factory=lambda: [24, 32, 48])  # empty: no convolution
     conv_kernel: int = 3  # frames and bands
@@ -124,7 +124,9 @@ class ModelConfig:
         if not self.conv_channels and self.time_stride != 1:
             raise ValueError(f"model.time_stride {self.time_stride} needs model.conv_channels, which is empty")
         if self.time_stride > self.conv_kernel:
-            raise ValueError(f"model.time_stride {self.time_stride} skips frames: model.conv_kernel is {self.conv_kernel}")
+            raise ValueError(
+                f"model.time_stride {self.time_stride} skips frames: model.conv_kernel is {self.conv_kernel}"
+            )
         if self.pool_ms <= 0:
             raise ValueError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
 
@@ -225,7 +227,15 @@ class AugmentConfig:
     time_mask_width: int = 15  # frames, at most
 
     def __post_init__(self) -> None:
-        for name in ("shift_ms", "gain_db", "fade_ms", "freq_masks", "freq_mask_width", "time_masks", "time_mask_width"):
+        for name in (
+            "shift_ms",
+            "gain_db",
+            "fade_ms",
+            "freq_masks",
+            "freq_mask_width",
+            "time_masks",
+            "time_mask_width",
+        ):
             _between(f"augment.{name}", getattr(self, name), 0)
         _between("augment.speed", self.speed, 0, 0.5)
         _between("augment.noise_probability", self.noise_probability, 0, 1)
@@ -239,7 +249,7 @@ class TrainerConfig:
 
     epochs: int = 30
     batch_size: int = 128  # lanes
-    reset_probability: float = 0.15  # chance that a lane starts its next clip from the zero state; 1: isolated clips
+    reset_probability: float = 0.05  # chance that a lane starts its next clip from the zero state; 1: isolated clips
     learning_rate: float = 3e-3
     weight_decay: float = 1e-2
     warmup_epochs: float = 1.0

@@ -148,7 +148,7 @@ class Detector:
     def follow(self, frames: Smoothed) -> list[Detection]:
         """`process` for frames that a smoother of the same pooling and window gave: detectors may share one."""
         self.posteriors = frames.posteriors[-1]
-        reached = np.any(frames.posteriors >= self.thresholds, axis=0)
+        reached = (frames.peak >= self.thresholds).tolist()
         triggers: list[tuple[int, int, Detection]] = []
         for k, track in self._tracks.items():
             if reached[k] or track.active:

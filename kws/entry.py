@@ -1,4 +1,4 @@
-"""The Hydra entry of every `python -m kws.*` command: finds the configs, checks them, turns errors into one sentence."""
+"""The Hydra entry of every `python -m kws.*` command: finds and checks configs, turns errors into one sentence."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import config as options
+
 
 def config_dir() -> Path:
     """The folder of YAML configs: inside the package in a wheel, beside it in a checkout."""
@@ -53,7 +54,9 @@ def _choose_run_dir(given: str, resume: bool) -> str:
     if given:
         return given
     if resume:
-        unfinished = [p.parent for p in Path("runs").glob("*/*/last.safetensors") if not (p.parent / "result.json").exists()]
+        unfinished = [
+            p.parent for p in Path("runs").glob("*/*/last.safetensors") if not (p.parent / "result.json").exists()
+        ]
         if not unfinished:
             raise ValueError("resume=true found no unfinished run under runs/; name one with run_dir=...")
         return str(max(unfinished, key=lambda folder: (folder / "last.safetensors").stat().st_mtime))
@@ -66,7 +69,7 @@ OmegaConf.register_new_resolver("kws_run_dir", _choose_run_dir, use_cache=True, 
 def main(task: Callable[[Any], Any], config_name: str, folder: str = "commands") -> None:
     """Compose `configs/<folder>/<config_name>.yaml`, turn it into its dataclass and call `task` with it.
 
-    Commands have a folder of their own because in the folder of the config groups `model=` chooses a group's member, not a file.
+    Commands have a folder of their own: in the folder of the config groups `model=` would choose a group's member.
     Any error that a user can mend ends with one sentence on standard error and exit status 1; Ctrl-C with 130.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
@@ -102,7 +105,9 @@ def one_sentence(error: BaseException) -> str:
             line = line.strip().replace("Available options in", "there are, in")
             if line.startswith("Config search path"):
                 break
-            if line and not line.startswith(("full_key:", "object_type=", "reference_type=", "To append", "Set the env")):
+            if line and not line.startswith(
+                ("full_key:", "object_type=", "reference_type=", "To append", "Set the env")
+            ):
                 lines.append(line)
         current = current.__cause__ if isinstance(current, HydraException) else None
     options = [line for line in lines if not line.endswith("schema")]

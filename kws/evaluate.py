@@ -17,6 +17,7 @@ from kws.export import export_onnx
 from kws.scoring import OnnxModel, Posteriors, StepModel, TorchModel, carried_posteriors, isolated_posteriors
 from kws.streaming import SpotterModel
 
+
 @dataclass
 class EvaluateConfig:
     """Which model on which clips."""

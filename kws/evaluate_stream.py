@@ -27,7 +27,7 @@ Columns = slice | int
 
 def listen(config: Any, model: SpotterModel) -> tuple[ScoredStream, DetectorConfig]:
     """Run the model over the stream of a configuration; with the model's detector as the configuration changes it."""
-    detector = DetectorConfig.from_dict({**model.detector.to_dict(), **config.detector})
+    detector = DetectorConfig.from_dict({**model.detector.to_dict(), **config.detector.to_dict()})
     files = read_stream(Path(config.stream).expanduser(), model.labels)
     return ScoredStream(model, files, config.tolerance_ms / 1000, config.workers), detector
 

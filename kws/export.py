@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import json
-import logging
 import os
-import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
-import torch
 
-from kws import __version__, entry
+from kws import __version__, entry, parity, reference
 from kws.checkpoint import FORMAT, load_checkpoint
 from kws.config import exact_samples
 from kws.model import KeywordSpotter
+from kws.operations import multiplications
+from kws.parity import ExportError
+from kws.quantize import quantize
+from kws.trace import trace
 
-OPSET = 18  # onnxruntime 1.14 and later run it
-PARITY_STEPS, PARITY_TOLERANCE = 50, 1e-4
+__all__ = ["ExportConfig", "ExportError", "export", "export_onnx"]
+
+VARIANTS = ("waveform", "features")
+PRECISIONS = ("float32", "int8")
 
 
 @dataclass
@@ -32,126 +32,139 @@ class ExportConfig:
     """What to export and how."""
 
     checkpoint: str = "???"  # the safetensors file of a training run
-    output: str = ""  # empty: beside the checkpoint, with the ending .onnx
+    output: str = ""  # empty: beside the checkpoint, named after it and the options that differ from these
+    variant: str = "waveform"  # waveform: audio in | features: log-mel in, made by the device's own front end
+    precision: str = "float32"  # float32 | int8: dynamic quantisation of LSTM and dense layers, int8 weights elsewhere
     hops_per_step: int = 0  # hops in a block; 0: as many as one logits frame needs
+    batch_size: int = 1  # streams that a step takes; 0: any number, chosen at each step
 
     def __post_init__(self) -> None:
-        if self.hops_per_step < 0:
-            raise ValueError(f"hops_per_step is {self.hops_per_step}; it must be at least 1")
+        for name, allowed in (("variant", VARIANTS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; choose one of {', '.join(allowed)}")
+        for name in ("hops_per_step", "batch_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
 
-class ExportError(ValueError):
-    """An exported model that does not do what the checkpoint does."""
-
-
-def export_onnx(spotter: KeywordSpotter, path: Path, *, hops_per_step: int = 0, card: dict[str, Any] | None = None) -> None:
+def export_onnx(
+    spotter: KeywordSpotter,
+    path: Path,
+    *,
+    hops_per_step: int = 0,
+    variant: str = "waveform",
+    precision: str = "float32",
+    batch_size: int = 1,
+    card: Mapping[str, Any] | None = None,
+) -> None:
     """Write `spotter` as ONNX format 1 (see ARCHITECTURE.md) to `path`, after comparing it with torch.
 
     Args:
         spotter: on the CPU, in evaluation mode.
         path: the file to write; replaced only by a model that passed.
-        hops_per_step: hops in a block of `waveform`; 0 means one logits frame.
+        hops_per_step: hops in a block; 0 means one logits frame.
+        variant: `waveform`, or `features` for what follows the front end.
+        precision: `float32` or `int8`.
+        batch_size: streams that a step takes; 0: any number.
         card: what `kws info` shows beside the derived facts: data, licence, accuracy.
 
     Raises:
-        ValueError: if a block is not a whole number of logits frames.
+        ValueError: if a block is not a whole number of logits frames, or int8 is asked for several streams at once.
         ExportError: if onnxruntime and torch differ after 50 chained steps.
         OSError: if `path` cannot be written.
     """
     frontend, model = spotter.frontend_config, spotter.model_config
-    block_size = frontend.hop_length * (hops_per_step or model.time_stride)
-    if block_size % spotter.frame_length:
+    hops = hops_per_step or model.time_stride
+    if hops % model.time_stride:
         raise ValueError(
             f"hops_per_step {hops_per_step} is not a multiple of the {model.time_stride} hops of a logits frame "
             f"(model.time_stride)"
         )
-    graph = _trace(spotter, block_size)
+    if precision == "int8" and batch_size != 1:
+        raise ValueError(
+            f"batch_size {batch_size} does not go with precision int8, whose scales are taken over a whole step: "
+            "a stream would depend on its neighbours; choose float32"
+        )
+    graph = trace(spotter, variant, hops, batch_size)
+    onnx.checker.check_model(graph, full_check=True)
+    parity.check_float(spotter, graph.SerializeToString(), variant, hops)
+    per_second = multiplications(graph) * frontend.sample_rate / (hops * frontend.hop_length)
+    if precision == "int8":
+        exact, graph = graph, quantize(graph)
+        onnx.checker.check_model(graph)
+        parity.check_int8(exact.SerializeToString(), graph.SerializeToString())
     metadata = {
         "kws_format": FORMAT,
         "kws_version": __version__,
+        "variant": variant,
+        "precision": precision,
         "labels": list(spotter.labels),
         "sample_rate": frontend.sample_rate,
         "hop_length": frontend.hop_length,
         "frame_length": spotter.frame_length,
-        "block_size": block_size,
+        "block_size": hops * frontend.hop_length,
         "clip_length": (card or {}).get("clip_length", frontend.sample_rate),
-        "state_size": spotter.state_size,
+        "state_size": spotter.state_size if variant == "waveform" else spotter.classifier.state_size,
         "frontend": dataclasses.asdict(frontend),
         "model": dataclasses.asdict(model),
         "detector": {"pooling": model.pooling, "smoothing_ms": model.pool_ms},
-        "card": {"parameters": spotter.n_parameters, **(card or {})},
+        "card": {
+            "parameters": spotter.n_parameters,
+            "multiplications_per_second": round(per_second),
+            **(card or {}),
+        },
     }
+    if variant == "features":
+        metadata["frontend_constants"] = reference.constants(frontend)
     onnx.helper.set_model_props(graph, {key: json.dumps(value) for key, value in metadata.items()})
     graph.producer_name, graph.producer_version = "kws", __version__
-    onnx.checker.check_model(graph, full_check=True)
-    serialized = graph.SerializeToString()
-    check_parity(spotter, serialized, block_size)
+    write_whole(path, graph.SerializeToString())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` to `path`: the whole of it, or nothing."""
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
-        partial.write_bytes(serialized)
+        partial.write_bytes(content)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
 
 
-def _trace(spotter: KeywordSpotter, block_size: int) -> onnx.ModelProto:
-    example = (torch.zeros(1, block_size), torch.zeros(1, spotter.state_size))
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            spotter,
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=["waveform", "state"],
-            output_names=["logits", "next_state"],
-            verbose=False,
-        )
-    assert program is not None
-    graph = program.model_proto
-    # The exporter's notes about the Python source are larger than a small model's graph.
-    graph.graph.ClearField("metadata_props")
-    for node in graph.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    for value in (*graph.graph.input, *graph.graph.output, *graph.graph.value_info, *graph.graph.initializer):
-        value.ClearField("metadata_props")
-    graph.graph.ClearField("value_info")
-    del graph.functions[:]
-    return graph
-
-
-@torch.inference_mode()
-def check_parity(spotter: KeywordSpotter, model: bytes, block_size: int) -> None:
-    """Chain 50 steps of noise from a random state through torch and onnxruntime; `ExportError` where they differ."""
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    rng = np.random.default_rng(0)
-    state = (rng.standard_normal((1, spotter.state_size)) * 0.1).astype(np.float32)
-    torch_state = torch.from_numpy(state)
-    for step in range(PARITY_STEPS):
-        waveform = (rng.standard_normal((1, block_size)) * 0.1).astype(np.float32)
-        logits, state = session.run(["logits", "next_state"], {"waveform": waveform, "state": state})
-        torch_logits, torch_state = spotter(torch.from_numpy(waveform), torch_state)
-        for name, ours, theirs in (("logits", logits, torch_logits), ("state", state, torch_state)):
-            error = float(np.abs(ours - theirs.numpy()).max())
-            if not error <= PARITY_TOLERANCE:
-                raise ExportError(f"{name} of onnxruntime and torch differ by {error:.2e} at step {step}; nothing was written")
+def _default_path(config: ExportConfig) -> Path:
+    """Beside the checkpoint, a name of its own for every combination of options."""
+    parts = [Path(config.checkpoint).stem]
+    parts += [value for value in (config.variant, config.precision) if value not in ("waveform", "float32")]
+    parts += [f"{config.hops_per_step}hops"] if config.hops_per_step else []
+    parts += [f"batch{config.batch_size or ''}"] if config.batch_size != 1 else []
+    return Path(config.checkpoint).with_name("-".join(parts) + ".onnx")
 
 
 def export(config: ExportConfig) -> Path:
     """Export by `config`; prints and returns the file."""
     checkpoint = Path(config.checkpoint)
     spotter, header = load_checkpoint(checkpoint)
-    path = Path(config.output) if config.output else checkpoint.with_suffix(".onnx")
+    path = Path(config.output) if config.output else _default_path(config)
     info = header["info"]
     card: dict[str, Any] = {"validation_accuracy": info.get("best_accuracy"), "epochs": info.get("epoch")}
     if trained := info.get("config"):
         card["data"] = trained["data"]
         card["clip_length"] = exact_samples(trained["data"]["clip_ms"], spotter.frontend_config.sample_rate)
     path.parent.mkdir(parents=True, exist_ok=True)
-    export_onnx(spotter, path, hops_per_step=config.hops_per_step, card=card)
-    print(f"{path}: {path.stat().st_size / 1000:.0f} kB, equal to torch over {PARITY_STEPS} steps")
+    export_onnx(
+        spotter,
+        path,
+        hops_per_step=config.hops_per_step,
+        variant=config.variant,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        card=card,
+    )
+    print(f"{path}: {path.stat().st_size / 1000:.1f} kB, {config.variant}, {config.precision}")
+    if config.variant == "features":
+        table = path.with_suffix(".reference.json")
+        write_whole(table, reference.table(spotter).encode())
+        print(f"{table}: samples, and the features and logits that must come of them")
     return path
 
 

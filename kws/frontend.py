@@ -5,6 +5,8 @@ Training, statistics, evaluation and the exported ONNX file all run this one mod
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torchaudio.functional as audio_functional
 from torch import Tensor, nn
@@ -15,8 +17,8 @@ from kws.config import FrontendConfig
 class Frontend(nn.Module):
     """STFT power spectrum, then its logarithm (`spectrogram`), log-mel bands (`log_mel`) or their DCT-II (`mfcc`).
 
-    Frame t ends with sample `(t + 1) * hop_length - 1` of the block, so a block of S samples gives `S / hop_length` frames and
-    nothing looks ahead. Frames are weighted by a periodic Hann window; the mel scale is HTK's without area normalisation.
+    Frame t ends with sample `(t + 1) * hop_length - 1` of the block, so a block of S samples gives `S / hop_length`
+    frames and nothing looks ahead. The window is a periodic Hann window, the mel scale HTK's, not area-normalised.
     """
 
     window: Tensor
@@ -55,13 +57,26 @@ class Frontend(nn.Module):
         if waveform.shape[-1] == 0 or waveform.shape[-1] % hop_length:
             raise ValueError(f"a block of {waveform.shape[-1]} samples is not a multiple of hop_length {hop_length}")
         samples = torch.cat([state, waveform], dim=-1)
-        frames = samples.unfold(-1, self.config.win_length, hop_length) * self.window
         with torch.autocast(waveform.device.type, enabled=False):  # powers span more than half precision holds
-            spectrum = torch.fft.rfft(frames, n=self.config.n_fft)
-            power = spectrum.real**2 + spectrum.imag**2
+            power = self.power_spectrum(self._frames(samples))
             if self.config.kind != "spectrogram":
                 power = power[..., : len(self.mel_filters)] @ self.mel_filters
             features = torch.log(power + self.config.log_offset)
             if self.config.kind == "mfcc":
                 features = features @ self.dct
         return features, samples[:, samples.shape[-1] - self.state_size :]
+
+    def _frames(self, samples: Tensor) -> Tensor:
+        """`[B, context_length + S]` -> overlapping frames `[B, S / hop_length, win_length]`.
+
+        Cut from pieces that divide window and hop, so that an exported file lists a few pieces and not every sample.
+        """
+        win_length, hop_length = self.config.win_length, self.config.hop_length
+        piece = math.gcd(win_length, hop_length)
+        pieces = samples.unflatten(-1, (-1, piece)).unfold(1, win_length // piece, hop_length // piece)
+        return pieces.transpose(-1, -2).flatten(-2)
+
+    def power_spectrum(self, frames: Tensor) -> Tensor:
+        """`[..., win_length]` -> squared magnitudes of the windowed DFT `[..., n_bins]`."""
+        spectrum = torch.fft.rfft(frames * self.window, n=self.config.n_fft)
+        return spectrum.real**2 + spectrum.imag**2

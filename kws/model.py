@@ -1,4 +1,4 @@
-"""The keyword spotter: front end, causal convolutions, recurrent cell and head as one step function with explicit state.
+"""The keyword spotter: front end, causal convolutions, recurrent cell, head; one step function with explicit state.
 
 Every stateful layer here has `state_size` and `forward(x, state) -> (y, next_state)` with a flat state
 float32 `[B, state_size]` whose zeros are the start of a stream; any cut of the input into blocks gives the same output.

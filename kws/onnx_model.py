@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+# onnxruntime 1.29 and later write a device id and a database into the home folder and report what they run, unless
+# this is set before they are loaded. ORT_DISABLE_TELEMETRY=0 in the environment is left alone.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
@@ -24,6 +29,17 @@ class ModelError(ValueError):
     """A file that is not a keyword spotter that this version can run."""
 
 
+def open_session(model: str | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A session of an ONNX file, or of its content, set up for short steps in little memory."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = False  # a step needs some kB: no memory is kept for more
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 4  # we report errors ourselves
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 class SpotterModel:
     """One ONNX file (format 1 in ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it.
 
@@ -36,14 +52,8 @@ class SpotterModel:
         self.path = Path(path)
         if not self.path.is_file():
             raise ModelError(f"{path} is not a file; give an ONNX model made by python -m kws.export")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.enable_cpu_mem_arena = False  # a step needs some kB: no memory is kept for more
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 4  # we report errors ourselves
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = open_session(str(path), threads)
         except Exception as error:  # onnxruntime's own classes share no base class
             raise ModelError(f"{path} cannot be loaded as an ONNX model ({_reason(error)}); export it again") from error
         self.metadata = self._read_metadata()
@@ -105,6 +115,11 @@ class SpotterModel:
             "logits": [self.block_frames, len(self.labels)],
             "next_state": [self.state_size],
         }
+        if "features" in values:
+            raise ModelError(
+                f"{self.path} takes features, not audio: it is for a device that makes them itself (docs/devices.md); "
+                "export it with variant=waveform to run it here"
+            )
         if set(values) != set(promised):
             raise self._error(f"its inputs and outputs are {', '.join(values)}, not {', '.join(promised)}")
         batches = set()

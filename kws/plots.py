@@ -71,7 +71,7 @@ def plot_det(
     for i, (name, (alarms, misses)) in enumerate(curves.items()):
         x, y = [max(value, floor) for value in alarms], [deviate(value) for value in misses]
         style = {"color": "black", "linewidth": 2.5, "zorder": 3} if i == 0 else {"color": colours[i], "linewidth": 1}
-        axes.step(x, y, where="post", label=name, **style)
+        axes.step(x, y, where="pre", label=name, **style)
     for name, (alarm, miss) in (points or {}).items():
         axes.plot(max(alarm, floor), deviate(miss), "o", color="crimson", zorder=4, label=name)
     ticks = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.95]
@@ -80,7 +80,7 @@ def plot_det(
     )
     axes.set_ylim(deviate(0.001), deviate(0.95))
     axes.set_xscale("log")
-    axes.set_xlim(floor, 100)
+    axes.set_xlim(floor, max([100.0, *(1.5 * alarm for alarm, _ in (points or {}).values())]))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(which="major", color="#dddddd", linewidth=0.6)
     axes.set_xlabel(f"false alarms per hour (none is drawn at {floor:.2g})")

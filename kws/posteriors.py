@@ -47,6 +47,7 @@ class Smoothed(NamedTuple):
     """The newest T frames of a stream, pooled, and what it takes to pool them otherwise."""
 
     posteriors: Floats  # [T, K]: what the window that ends with each frame gives each label
+    peak: Floats  # [K]: the highest of them
     sums: Floats  # [T, K]: the evidence in that window
     evidence: Floats  # [T + at least a window, K]: of each frame alone, those before the newest too
 
@@ -76,7 +77,8 @@ class Smoother:
             sums = self._sums(seen)[-len(new) :]
             self._position += len(new)
             self._history = seen[len(seen) - self._window - self._position % self._window :]
-            yield Smoothed(sums / total(sums), sums, seen)
+            posteriors = sums / total(sums)
+            yield Smoothed(posteriors, posteriors.max(axis=0), sums, seen)
 
     def _sums(self, seen: Floats) -> Floats:
         """Evidence summed over the window that ends with each frame `[n, K]`; right from the second block on.

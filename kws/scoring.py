@@ -66,7 +66,9 @@ class OnnxModel:
         self.model = model
         self.labels, self.state_size, self.frame_length = model.labels, model.state_size, model.frame_length
         self.pooling = model.detector.pooling
-        self.pool_frames = max(1, round(model.metadata["model"]["pool_ms"] * model.sample_rate / 1000 / model.frame_length))
+        self.pool_frames = max(
+            1, round(model.metadata["model"]["pool_ms"] * model.sample_rate / 1000 / model.frame_length)
+        )
 
     def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
         """See `StepModel`."""
@@ -88,7 +90,9 @@ def isolated_posteriors(model: StepModel, clips: Clips, progress: bool = False) 
     order = np.arange(len(clips))
     batches: Any = _clip_batches(clips, order, model.isolated_batch)
     posteriors = []
-    for waveform in tqdm(batches, "isolated", -(-len(order) // model.isolated_batch), disable=not progress, leave=False):
+    for waveform in tqdm(
+        batches, "isolated", -(-len(order) // model.isolated_batch), disable=not progress, leave=False
+    ):
         logits, _ = model.step(waveform, np.zeros((len(waveform), model.state_size), np.float32))
         posteriors.append(pool_posteriors(logits[:, -model.pool_frames :], model.pooling))
     return np.concatenate(posteriors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kws.config import SPLITS, DataConfig, SpeechCommandsConfig
@@ -68,6 +68,23 @@ class MakeStreamConfig:
 
 
 @dataclass
+class DetectorChanges:
+    """Options of `kws.detector.DetectorConfig` to use in place of a model's own; None keeps them."""
+
+    smoothing_ms: float | None = None
+    threshold: float | None = None
+    release: float | None = None
+    min_duration_ms: float | None = None
+    refractory_ms: float | None = None
+    hold_ms: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that are to change; a threshold is then that of every keyword."""
+        changes = {name: value for name, value in asdict(self).items() if value is not None}
+        return changes if self.threshold is None else {**changes, "thresholds": {}}
+
+
+@dataclass
 class EvaluateStreamConfig:
     """Which model on which stream."""
 
@@ -75,7 +92,7 @@ class EvaluateStreamConfig:
     stream: str = "???"  # a folder of audio files with labels.csv, such as python -m kws.make_stream makes
     tolerance_ms: float = 1000.0  # a detection may come so long after the word's end
     targets: list[float] = field(default_factory=lambda: [0.1, 0.5, 1.0, 5.0])  # false alarms per hour
-    detector: dict[str, Any] = field(default_factory=dict)  # options that replace the model's, e.g. smoothing_ms
+    detector: DetectorChanges = field(default_factory=DetectorChanges)  # in place of the model's own options
     workers: int = 0  # threads; 0: one per core
     output: str = ""  # folder of the report; empty: beside the model
 
@@ -94,7 +111,7 @@ class CalibrateConfig:
     stream: str = "???"  # as for evaluate_stream
     target_fa_per_hour: float = 0.5  # of all keywords together
     tolerance_ms: float = 1000.0
-    detector: dict[str, Any] = field(default_factory=dict)  # options to write beside the thresholds
+    detector: DetectorChanges = field(default_factory=DetectorChanges)  # written into the model with the thresholds
     workers: int = 0  # threads; 0: one per core
     output: str = ""  # the calibrated ONNX file; empty: the model itself is replaced
 

@@ -146,5 +146,6 @@ def with_threshold(config: DetectorConfig, threshold: float) -> DetectorConfig:
     return replace(config, threshold=threshold, thresholds={})
 
 
-# Posteriors from 0.27 to 1 - 6e-6 in steps of log-odds.
-THRESHOLDS = (1 / (1 + np.exp(-np.arange(-1.0, 12.01, 0.125)))).tolist()
+# Posteriors from 0.27 to 1 - 6e-6 in steps of log-odds, short ones where a model trained with smoothed labels ends.
+LOG_ODDS = np.concatenate([np.arange(-1.0, 5.0, 0.05), np.arange(5.0, 12.01, 0.25)])
+THRESHOLDS: list[float] = (1 / (1 + np.exp(-LOG_ODDS))).tolist()

@@ -76,6 +76,11 @@ class StreamingSpotter:
         return self.model.labels
 
     @property
+    def thresholds(self) -> dict[str, float]:
+        """The threshold of each keyword."""
+        return {name: float(self._detector.thresholds[k]) for name, k in self._detector.keywords.items()}
+
+    @property
     def posteriors(self) -> NDArray[np.float64]:
         """float64 `[K]`: what the last smoothing window gives each label, as of the last whole block."""
         return self._detector.posteriors

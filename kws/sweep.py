@@ -37,10 +37,12 @@ class SweepTable(Callback):
             writer.writeheader()
             writer.writerows(rows)
         width = max(len(row["overrides"]) for row in rows)
-        print(f"\n{'run':>4}  {'overrides':{width}}  {'accuracy':>8}  {'parameters':>10}  {'epochs':>6}  {'seconds':>7}")
+        print(
+            f"\n{'run':>4}  {'overrides':{width}}  {'accuracy':>8}  {'parameters':>10}  {'epochs':>6}  {'seconds':>7}"
+        )
         for row in rows:
             print(
-                f"{row['run']:>4}  {row['overrides']:{width}}  {row['validation_accuracy']:8.2%}  {row['parameters']:10,}  "
-                f"{row['epochs']:6}  {row['seconds']:7.0f}"
+                f"{row['run']:>4}  {row['overrides']:{width}}  {row['validation_accuracy']:8.2%}  "
+                f"{row['parameters']:10,}  {row['epochs']:6}  {row['seconds']:7.0f}"
             )
         print(folder / "sweep.csv")

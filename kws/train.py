@@ -1,11 +1,10 @@
-"""Training: `python -m kws.train`. The loop is in plain sight; the device, precision and processes are lightning-fabric's."""
+"""Training: `python -m kws.train`. The loop is in plain sight; device, precision, processes are lightning-fabric's."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +24,6 @@ from kws.config import (
     AugmentConfig,
     FrontendConfig,
     ModelConfig,
-    SpeechCommandsConfig,
     TrainConfig,
     TrainerConfig,
     exact_samples,
@@ -47,7 +45,7 @@ def learning_rate(config: TrainerConfig, step: int, steps_per_epoch: int) -> flo
 
 
 def warmed_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Exponential averaging of weights whose decay grows to `decay`, so that early averages do not hang on the start."""
+    """Exponential averaging of weights; its decay grows to `decay`, so that early averages let go of the start."""
 
     def average(averaged: Any, current: Any, n_averaged: Any) -> None:
         n = int(n_averaged)
@@ -86,16 +84,16 @@ class Trainer:
         lanes, rest = divmod(options.batch_size, world_size)
         if rest:
             raise ValueError(f"trainer.batch_size {options.batch_size} is not a multiple of the {world_size} processes")
-        self.batches = TrainBatches(
-            self.corpus, config.data, lanes, config.seed, self.fabric.global_rank, world_size
-        )
+        self.batches = TrainBatches(self.corpus, config.data, lanes, config.seed, self.fabric.global_rank, world_size)
         self._fit_normalization()
         decay_groups = [
             {"params": [p for p in self.spotter.parameters() if p.ndim > 1], "weight_decay": options.weight_decay},
             {"params": [p for p in self.spotter.parameters() if p.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(decay_groups, lr=options.learning_rate)
-        self.averaged = AveragedModel(self.spotter, multi_avg_fn=warmed_average(options.average_decay), use_buffers=True)
+        self.averaged = AveragedModel(
+            self.spotter, multi_avg_fn=warmed_average(options.average_decay), use_buffers=True
+        )
         self.epoch, self.best_accuracy, self.stale_epochs = 0, -1.0, 0
         self.rows: list[dict[str, Any]] = []
         if config.resume:
@@ -181,8 +179,8 @@ class Trainer:
             )
             if not torch.isfinite(loss) or not torch.isfinite(norm):
                 raise ValueError(
-                    f"the loss is {loss.item()} at step {self.epoch * n_batches + i} (learning rate {rate:.2e}, gradient "
-                    f"norm {norm.item()}); lower trainer.learning_rate or trainer.gradient_clip, then resume=true"
+                    f"the loss is {loss.item()} at step {self.epoch * n_batches + i} (learning rate {rate:.2e}, "
+                    f"gradient norm {norm.item()}); lower trainer.learning_rate or trainer.gradient_clip, then resume=true"
                 )
             self.optimizer.step()
             self.averaged.update_parameters(self.spotter)
@@ -247,7 +245,9 @@ class Trainer:
             if before[group] != now[group] and group not in free:
                 changed = [k for k in now[group] if before[group].get(k) != now[group][k]] if group != "seed" else []
                 names = ", ".join(f"{group}.{k}" for k in changed) or group
-                raise ValueError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
+                raise ValueError(
+                    f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir"
+                )
         self.epoch, self.best_accuracy = info["epoch"], info["best_accuracy"]
         self.stale_epochs, self.rows = info["stale_epochs"], info["rows"]
         self.averaged_spotter.load_state_dict(read_tensors(path, "model."))

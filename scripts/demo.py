@@ -49,7 +49,9 @@ def main() -> None:
     sf.write(RUN_DIR / "minute.wav", waveform, model.sample_rate)
     detections = [d for block in np.array_split(waveform, 600) for d in spotter.feed(block)] + spotter.flush()
 
-    print(f"\nA minute of unheard voices ({RUN_DIR / 'minute.wav'}) through {RUN_DIR / 'best.onnx'}, 100 ms at a time:\n")
+    print(
+        f"\nA minute of unheard voices ({RUN_DIR / 'minute.wav'}) through {RUN_DIR / 'best.onnx'}, 100 ms at a time:\n"
+    )
     print("  time   spoken       detected")
     right = wrong = missed = 0
     left = list(detections)
@@ -61,7 +63,7 @@ def main() -> None:
         missed += is_keyword and not any(d.keyword == label for d in matched)
         wrong += sum(d.keyword != label for d in matched)
         heard = ", ".join(f"{d.keyword} ({d.score:.2f}) at {d.time:.2f} s" for d in matched) or "-"
-        spoken = word if is_keyword or label == UNKNOWN and word != "_silence_" else "(noise)"
+        spoken = word if is_keyword or (label == UNKNOWN and word != "_silence_") else "(noise)"
         print(f"  {onset:5.2f}  {spoken:11}  {heard}{'' if is_keyword else '   (not a keyword)'}")
     print(f"\n{right} keywords detected, {missed} missed, {wrong + len(left)} false detections; ", end="")
     print(f"the whole demo took {time.perf_counter() - started:.0f} s")

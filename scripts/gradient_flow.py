@@ -1,7 +1,7 @@
 """How far back gradients reach: norm of d(loss at the last frame)/d(cell input), by distance in time, for rnn and lstm.
 
-Trains `model=plain` with either cell, with and without gradient clipping, on the same batches; writes docs/gradient_flow.png
-and prints the numbers. Usage: python scripts/gradient_flow.py [speech_commands root] [steps]
+Trains `model=plain` with either cell, with and without gradient clipping, on the same batches; prints the numbers and
+writes docs/gradient_flow.png. Usage: python scripts/gradient_flow.py [speech_commands root] [steps]
 """
 
 import sys
@@ -18,7 +18,7 @@ from kws.data.batches import TrainBatches
 from kws.model import KeywordSpotter
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 BATCH = 64
 
@@ -64,7 +64,9 @@ def main() -> None:
 
     held_out = features_of(waveforms[steps]), labels[steps]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)
-    print(f"{'cell':5} {'clipping':9} {'when':12} {'d=0':>9} {'d=25':>9} {'d=50':>9} {'d=95':>9}  largest step norm  last loss")
+    print(
+        f"{'cell':5} {'clipping':9} {'when':12} {'d=0':>9} {'d=25':>9} {'d=50':>9} {'d=95':>9}  largest norm  last loss"
+    )
     for cell, colour in (("rnn", "tab:red"), ("lstm", "tab:blue")):
         for clip, style in ((1.0, "-"), (0.0, "--")):
             spotter = plain(cell, corpus.labels)
@@ -81,11 +83,13 @@ def main() -> None:
             name = "clip at 1" if clip else "none"
             for when, values in (("at the start", before), (f"step {steps}", after)):
                 row = " ".join(f"{values[d]:9.2e}" for d in (0, 25, 50, 95))
-                print(f"{cell:5} {name:9} {when:12} {row}  {max(norms):17.2f}  {loss.item():9.3f}")
+                print(f"{cell:5} {name:9} {when:12} {row}  {max(norms):12.2f}  {loss.item():9.3f}")
             time = np.arange(len(before)) * 10
             if clip:
                 axes[0].semilogy(time, before, colour, label=cell)
-            axes[1].semilogy(time, after, colour, ls=style, label=f"{cell}, {'clipped at 1' if clip else 'not clipped'}")
+            axes[1].semilogy(
+                time, after, colour, ls=style, label=f"{cell}, {'clipped at 1' if clip else 'not clipped'}"
+            )
     for axis, title in zip(axes, ("At the start", f"After {steps} steps of SGD"), strict=True):
         axis.set(title=title, xlabel="distance in time from the last frame (ms)", ylim=(1e-12, None))
         axis.legend()

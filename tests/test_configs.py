@@ -16,7 +16,8 @@ def test_every_group_member_composes(member):
 
 
 @pytest.mark.parametrize(
-    ("name", "overrides"), [("evaluate", ["model=x"]), ("evaluate", ["model=x", "data=folder"]), ("export", ["checkpoint=x"])]
+    ("name", "overrides"),
+    [("evaluate", ["model=x"]), ("evaluate", ["model=x", "data=folder"]), ("export", ["checkpoint=x"])],
 )
 def test_every_command_composes(name, overrides):
     assert compose_config(name, overrides)

@@ -20,7 +20,9 @@ CONFIGS = [
 def speech_like(n, seed=0):
     rng = np.random.default_rng(seed)
     t = np.arange(n) / RATE
-    tones = sum(np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) / (i + 1) for i, f in enumerate((180, 540, 1300, 2600, 5200)))
+    tones = sum(
+        np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) / (i + 1) for i, f in enumerate((180, 540, 1300, 2600, 5200))
+    )
     return (0.1 * tones * (1 + np.sin(2 * np.pi * 3 * t)) + 0.01 * rng.standard_normal(n)).astype(np.float32)
 
 

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from torchmetrics.functional.classification import (
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
 
 from kws.metrics import (
     Event,
@@ -95,3 +102,14 @@ def test_confusion_picture(tmp_path: Path) -> None:
     plot_confusion(confusion_matrix(TRUTH, PREDICTED, 4), ["a", "b", "c", "_unknown_"], tmp_path / "c.png", "tiny")
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "c.png").stat().st_size > 10_000
+
+
+def test_class_scores_equal_torchmetrics() -> None:
+    rng = np.random.default_rng(3)
+    truth, predicted = rng.integers(0, 5, (2, 500))
+    confusion = confusion_matrix(truth, predicted, 5)
+    scores = class_scores(confusion)
+    arguments = (torch.from_numpy(predicted), torch.from_numpy(truth), 5)
+    np.testing.assert_array_equal(confusion, multiclass_confusion_matrix(*arguments))
+    for ours, theirs in zip(scores, (multiclass_precision, multiclass_recall, multiclass_f1_score), strict=True):
+        np.testing.assert_allclose(ours, theirs(*arguments, average="none"), rtol=1e-6)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def options(tones, run_dir, *overrides):
         "data=folder", f"data.root={tones}", f"data.cache_dir={tones.parent}/cache",
         "data.keywords=['yes','no']", "model=tiny", "model.hidden_size=16", "model.conv_channels=[8]", "data.workers=1",
         f"trainer.epochs={EPOCHS}", "trainer.batch_size=16", "trainer.warmup_epochs=0.5", "trainer.average_decay=0.8",
-        "trainer.learning_rate=0.01", "trainer.threads=1", "trainer.accelerator=cpu", "augment=none", f"run_dir={run_dir}", *overrides,
+        "trainer.learning_rate=0.01", "trainer.threads=1", "trainer.accelerator=cpu", "augment=none",
+        f"run_dir={run_dir}", *overrides,
     ]  # fmt: skip
 
 
@@ -111,9 +113,7 @@ def test_resuming_with_other_options_is_refused(tones, finished, monkeypatch, ca
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tones, tmp_path, monkeypatch, capsys):
-    error = fails(
-        monkeypatch, capsys, tones, tmp_path / "run", "trainer.learning_rate=1e30", "trainer.gradient_clip=0"
-    )
+    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "trainer.learning_rate=1e30", "trainer.gradient_clip=0")
     for part in ("the loss is", "at step", "learning rate 2.50e+29", "gradient norm"):
         assert part in error
 
@@ -164,4 +164,4 @@ def test_schedule_warms_up_then_falls_to_zero():
     assert rates[:20] == pytest.approx([0.1 * (i + 1) / 20 for i in range(20)])
     assert rates[110] == pytest.approx(0.05)
     assert rates[-1] < 1e-4
-    assert all(a >= b for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[20:]))

@@ -40,11 +40,12 @@ class TrainBatches:
         self.n_batches = (n_keywords + self.n_unknown + self.n_silence) // (batch_size * world_size)
         if self.n_batches == 0:
             raise ValueError(
-                f"trainer.batch_size {batch_size} x {world_size} is more than the {n_keywords} keyword clips of an epoch"
+                f"trainer.batch_size {batch_size} (of {world_size} processes) is more than an epoch of {n_keywords} keyword "
+                "clips fills; choose a smaller one"
             )
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, the same for the same (seed, epoch, rank); a rest smaller than a batch is left out."""
+        """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full."""
         order = np.random.default_rng([self.seed, epoch])
         unknown = order.permutation(self.unknown_indices)[: self.n_unknown]
         silence = np.full(self.n_silence, -1)

@@ -1,0 +1,213 @@
+// The page: joins the microphone or a file, the model and what is on the screen.
+
+import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+import { Features } from "./features.js";
+import { SpotterModel, StreamingSpotter } from "./model.js";
+import { Resampler } from "./resampler.js";
+import { openMicrophone, readFile } from "./sources.js";
+import { Spectrogram } from "./spectrogram.js";
+
+ort.env.wasm.numThreads = 1;
+
+const LIT_MS = 1000; // a keyword shines for so long
+const MOST_DETECTIONS = 200;
+const byId = (id) => document.getElementById(id);
+const picture = new Spectrogram(byId("spectrogram"), byId("marks"));
+const rows = new Map(); // keyword -> its elements
+let spotter, features, microphone;
+let work = Promise.resolve(); // what must end before the next block may be fed
+const figures = { level: -Infinity, load: 0, delay: 0, lost: 0 };
+
+const say = (text) => (byId("status").textContent = text);
+function complain(error) {
+  byId("error").textContent = error?.message ?? "";
+  byId("error").hidden = !error;
+}
+
+/** Run one of the page's actions when those before it are done; what goes wrong is said in one sentence. */
+let actions = Promise.resolve();
+function attempt(action) {
+  actions = actions.then(async () => {
+    complain(null);
+    try {
+      await action();
+    } catch (error) {
+      complain(error);
+      say("Stopped.");
+    }
+  });
+  return actions;
+}
+
+async function useModel(name, bytes) {
+  await stop();
+  byId("listen").disabled = true;
+  say(`Loading ${name}…`);
+  const model = await SpotterModel.load(bytes, ort);
+  spotter = new StreamingSpotter(model);
+  features = new Features(model.metadata.frontend);
+  const parts = model.keywords.map(keywordRow);
+  byId("keywords").replaceChildren(...parts);
+  begin();
+  byId("listen").disabled = false;
+  const block = (1000 * model.metadata.block_size) / model.metadata.sample_rate;
+  say(`${name} is ready: ${model.keywords.length} keywords, ${Math.round(bytes.length / 1000)} kB, a step every ${block} ms.`);
+}
+
+function keywordRow(keyword) {
+  const part = (tag, className) => Object.assign(document.createElement(tag), { className });
+  const [row, name, track, fill, value] = [part("div", "keyword"), part("span", "name"), part("div", "track"), part("div", "fill"), part("span", "value")];
+  const slider = Object.assign(part("input"), { type: "range", min: 0, max: 1, step: 0.01 });
+  slider.value = spotter.detector.thresholds.get(keyword);
+  slider.setAttribute("aria-label", `Threshold of ${keyword}`);
+  const told = () => (slider.title = `Threshold ${slider.value}`);
+  slider.addEventListener("input", () => {
+    spotter.detector.thresholds.set(keyword, Math.max(0.01, slider.value));
+    told();
+  });
+  told();
+  name.textContent = keyword;
+  track.append(fill, slider);
+  row.append(name, track, value);
+  rows.set(keyword, { row, fill, value, index: spotter.detector.keywords.get(keyword), litUntil: 0 });
+  return row;
+}
+
+/** A new stream at time 0, nothing on the screen. */
+function begin() {
+  for (const keyword of rows.keys()) if (!spotter.detector.keywords.has(keyword)) rows.delete(keyword);
+  spotter.reset();
+  features.reset();
+  picture.reset(features.size, features.hop / spotter.model.metadata.sample_rate);
+  byId("detections").replaceChildren();
+  byId("none").hidden = false;
+  Object.assign(figures, { level: -Infinity, load: 0, delay: 0, lost: 0 });
+}
+
+function show(detection) {
+  const row = document.createElement("tr");
+  Object.assign(row.dataset, detection, { at: performance.timeOrigin + performance.now() });
+  const cells = [detection.keyword, detection.score.toFixed(3), `${detection.start.toFixed(2)} s`, `${detection.end.toFixed(2)} s`];
+  row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
+  byId("detections").prepend(row);
+  if (byId("detections").rows.length > MOST_DETECTIONS) byId("detections").lastElementChild.remove();
+  byId("none").hidden = true;
+  byId("latest").textContent = detection.keyword;
+  rows.get(detection.keyword).litUntil = performance.now() + LIT_MS;
+  picture.mark(detection.keyword, detection.end);
+}
+
+/** The next samples at the model's rate: into the model and onto the screen. */
+async function feed(samples) {
+  const power = samples.reduce((sum, x) => sum + x * x, 0) / (samples.length || 1);
+  figures.level = Math.max(10 * Math.log10(power + 1e-12), figures.level - samples.length / 500);
+  picture.push(features.process(samples));
+  const begun = performance.now();
+  const found = await spotter.feed(samples);
+  const seconds = samples.length / spotter.model.metadata.sample_rate;
+  figures.load += ((performance.now() - begun) / 1000 - figures.load * seconds) / 2;
+  found.forEach(show);
+}
+
+async function listen() {
+  begin();
+  const { sample_rate } = spotter.model.metadata;
+  let resampler, base;
+  const take = ({ samples, gap, time }) => {
+    if (!microphone) return;
+    resampler ??= new Resampler(microphone.rate, sample_rate);
+    base ??= performance.timeOrigin + performance.now() - (1000 * samples.length) / microphone.rate;
+    byId("detections").dataset.begun = base; // the clock at the stream's first sample
+    if (gap) figures.lost += 1;
+    const converted = resampler.process(samples);
+    work = work.then(() => feed(converted)).then(() => {
+      if (microphone) figures.delay += 0.05 * (1000 * (microphone.now() - time) - figures.delay);
+    }).catch(complain);
+  };
+  const lost = () => attempt(async () => {
+    await stop();
+    throw new Error("The microphone is gone: plug it in again, then start again.");
+  });
+  microphone = await openMicrophone(take, lost);
+  byId("listen").textContent = "Stop";
+  say(`Listening to ${microphone.name}, ${microphone.rate} Hz.`);
+}
+
+async function stop() {
+  if (!microphone) return;
+  const closing = microphone;
+  microphone = undefined;
+  await closing.close();
+  await work;
+  (await spotter.flush()).forEach(show);
+  byId("listen").textContent = "Start listening";
+  say("Stopped.");
+}
+
+async function spotFile(file) {
+  await stop();
+  begin();
+  const { sample_rate } = spotter.model.metadata;
+  say(`Spotting ${file.name}…`);
+  const samples = await readFile(file, sample_rate);
+  for (let at = 0; at < samples.length; at += sample_rate) {
+    await feed(samples.subarray(at, at + sample_rate));
+    await new Promise((resolve) => setTimeout(resolve)); // let the page breathe
+  }
+  (await spotter.flush()).forEach(show);
+  const seconds = (samples.length / sample_rate).toFixed(1);
+  say(`${file.name}: ${byId("detections").rows.length} detections in ${seconds} s.`);
+}
+
+async function open(file) {
+  if (!file) return;
+  if (file.name.endsWith(".onnx")) await useModel(file.name, new Uint8Array(await file.arrayBuffer()));
+  else if (spotter) await spotFile(file);
+}
+
+async function fetchModel(url) {
+  const answer = await fetch(url);
+  if (!answer.ok) throw new Error(`${url} is missing on this host.`);
+  await useModel(decodeURIComponent(url.split("/").pop()), new Uint8Array(await answer.arrayBuffer()));
+}
+
+function draw() {
+  picture.draw();
+  const now = performance.now();
+  for (const { row, fill, value, index, litUntil } of rows.values()) {
+    const posterior = spotter.detector.posteriors[index];
+    fill.style.transform = `scaleX(${posterior})`;
+    value.textContent = posterior.toFixed(2);
+    row.classList.toggle("lit", now < litUntil);
+  }
+  const live = Boolean(microphone);
+  byId("level").textContent = figures.level > -Infinity ? `${figures.level.toFixed(0)} dBFS` : "–";
+  byId("load").textContent = figures.load ? `${(100 * figures.load).toFixed(1)} %` : "–";
+  byId("delay").textContent = live ? `${Math.max(0, figures.delay).toFixed(0)} ms` : "–";
+  byId("lost").textContent = figures.lost;
+  requestAnimationFrame(draw);
+}
+
+byId("listen").addEventListener("click", () => attempt(() => (microphone ? stop() : listen())));
+byId("model").addEventListener("change", (event) => attempt(() => fetchModel(event.target.value)));
+for (const kind of ["audio", "model"]) {
+  const input = byId(`${kind}-file`);
+  byId(`open-${kind}`).addEventListener("click", () => input.click());
+  input.addEventListener("change", () => attempt(() => open(input.files[0])).then(() => (input.value = "")));
+}
+let dragged = 0;
+addEventListener("dragenter", () => (byId("drop").hidden = !++dragged));
+addEventListener("dragleave", () => (byId("drop").hidden = !--dragged));
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  byId("drop").hidden = !(dragged = 0);
+  attempt(() => open(event.dataTransfer.files[0]));
+});
+
+attempt(async () => {
+  const urls = await (await fetch("models.json")).json();
+  byId("model").append(...urls.map((url) => new Option(decodeURIComponent(url.split("/").pop()), url)));
+  await fetchModel(urls[0]);
+  requestAnimationFrame(draw);
+});

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from chromium import Chromium
+from tiny_onnx import say, write_tiny
+
+from kws import cli, ort_web
+from kws.config import FrontendConfig
+from kws.streaming import StreamingSpotter, default_model
+from kws.web_server import server, site, write
+
+ROWS = "[...document.querySelectorAll('#detections tr')].map((row) => ({...row.dataset})).reverse()"
+STATUS = "document.getElementById('status').textContent"
+READY = "!document.getElementById('listen').disabled"
+SCREENS = {"wide-light": (1100, 820, False), "wide-dark": (1100, 820, True), "phone-light": (390, 1100, False)}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "tiny model.onnx", frontend=asdict(FrontendConfig()))
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Path:
+    """A folder that has the names of onnxruntime-web's files."""
+    folder = tmp_path / "stub"
+    folder.mkdir()
+    for name in ort_web.FILES:
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ort() -> Path:
+    try:
+        return ort_web.ort_dir()
+    except ort_web.OrtWebError as error:
+        pytest.skip(str(error))
+
+
+def served(files: dict[str, Any]) -> Iterator[str]:
+    with server(files, 0) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_address[1]}/"
+        running.shutdown()
+
+
+def test_it_serves_the_page_and_nothing_else(model: Path, stub: Path) -> None:
+    for url in served(site([model], stub)):
+        with urllib.request.urlopen(url) as answer:
+            assert b"<title>kws" in answer.read()
+        (name,) = json.load(urllib.request.urlopen(url + "models.json"))
+        with urllib.request.urlopen(url + name) as answer:
+            assert answer.read() == model.read_bytes()
+        with urllib.request.urlopen(url + "detector.js?x") as answer:
+            assert answer.headers["Content-Type"].startswith("text/javascript")
+        for wrong in ("nothing", "../web_server.py", "%2e%2e/cli.py", "ort/"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(url + wrong)
+
+
+def test_a_static_copy_holds_all_that_the_page_names(
+    model: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["web", "--model", str(model), "--ort", str(stub), "--export", str(out)]
+    assert cli.main(command) == 0
+    assert "any host of static files" in capsys.readouterr().out
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert {"index.html", "app.js", "models/tiny model.onnx", *(f"ort/{name}" for name in ort_web.FILES)} <= names
+    for script in out.glob("*.js"):
+        for line in script.read_text().splitlines():
+            if line.startswith("import "):
+                assert (out / line.split('"')[1]).is_file(), line
+            assert "http://" not in line.replace("http://127.0.0.1", "")
+            assert "https://" not in line
+    assert not [line for line in (out / "index.html").read_text().splitlines() if "//" in line and "src" in line]
+
+
+def test_wrong_calls_are_one_sentence(
+    model: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = tmp_path / "other" / model.name
+    twin.parent.mkdir()
+    write_tiny(twin)
+    text = tmp_path / "text.onnx"
+    text.write_text("no model")
+    with server({}, 0) as other:
+        taken = str(other.server_address[1])
+        for message, options in {
+            "text.onnx cannot be loaded": ["--model", str(text), "--ort", str(stub)],
+            "two models are called": ["--model", str(model), "--model", str(twin), "--ort", str(stub)],
+            f"port {taken} cannot be served": ["--model", str(model), "--ort", str(stub), "--port", taken],
+            "port 70000 cannot be served": ["--model", str(model), "--ort", str(stub), "--port", "70000"],
+            "does not hold": ["--model", str(model), "--ort", str(tmp_path)],
+        }.items():
+            assert cli.main(["web", *options]) == 1
+            error = capsys.readouterr().err
+            assert message in error
+            assert error.count("\n") == 1
+
+
+def test_ctrl_c_ends_the_server(model: Path, stub: Path) -> None:
+    command = [sys.executable, "-m", "kws.web_server", "--model", model, "--ort", stub, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    url = process.stdout.readline().split()[0]
+    assert urllib.request.urlopen(url).status == 200
+    process.send_signal(2)
+    _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (0, "")
+
+
+def test_onnxruntime_is_fetched_once_and_checked(
+    tmp_path: Path, stub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "package.tgz"
+    with tarfile.open(archive, "w:gz") as package:
+        for name in ort_web.FILES:
+            package.add(stub / name, f"package/dist/{name}")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = archive.as_uri()
+    with pytest.raises(ort_web.OrtWebError, match="SHA-512 differs"):
+        ort_web.ort_dir(url=url)
+    with pytest.raises(ort_web.OrtWebError, match=r"cannot be fetched .*; fetch it elsewhere"):
+        ort_web.ort_dir(url=(tmp_path / "none.tgz").as_uri())
+    with pytest.raises(ort_web.OrtWebError, match="does not exist"):
+        ort_web.ort_dir(tmp_path / "none.tgz")
+    assert not list((tmp_path / "cache" / "kws").iterdir())
+    monkeypatch.setattr(ort_web, "SHA512", base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode())
+    folder = ort_web.ort_dir(url=url)
+    assert sorted(os.listdir(folder)) == sorted(ort_web.FILES)
+    capsys.readouterr()
+    assert ort_web.ort_dir(url="file:///nowhere") == folder
+    assert capsys.readouterr().err == ""
+
+
+def offline(model: Path, samples: np.ndarray) -> list[dict[str, Any]]:
+    spotter = StreamingSpotter(model)
+    return [found._asdict() for found in [*spotter.feed(samples), *spotter.flush()]]
+
+
+def assert_the_same(heard: list[dict[str, str]], expected: list[dict[str, Any]], score: float, seconds: float) -> None:
+    assert [row["keyword"] for row in heard] == [row["keyword"] for row in expected]
+    shift = float(heard[0]["start"]) - expected[0]["start"] if seconds > 0.01 else 0.0
+    for row, other in zip(heard, expected, strict=True):
+        assert float(row["score"]) == pytest.approx(other["score"], abs=score)
+        for key in ("start", "end"):
+            assert float(row[key]) - shift == pytest.approx(other[key], abs=seconds)
+
+
+def test_the_page_in_a_real_browser(model: Path, ort: Path, tmp_path: Path) -> None:
+    """A file gives what Python gives, the microphone gives the same keywords; nothing is fetched from elsewhere."""
+    samples, file = say("ynny"), tmp_path / "speech.wav"
+    soundfile.write(file, samples, 16000)
+    slow = tmp_path / "slow.flac"
+    soundfile.write(slow, np.stack([np.repeat(samples, 3)] * 2, axis=1), 48000)
+    (tmp_path / "not.wav").write_text("not audio")
+    expected = offline(model, soundfile.read(file, dtype="float32")[0])
+    assert len(expected) == 4
+    write(site([model], ort), tmp_path / "static")
+    files = {str(path.relative_to(tmp_path / "static")): path for path in (tmp_path / "static").rglob("*.*")}
+    fake = f"--use-file-for-fake-audio-capture={file}%noloop"
+    for url in served(files):
+        with Chromium(tmp_path / "profile", fake) as browser:
+            browser.open(url)
+            browser.wait(READY)
+            assert "tiny model.onnx is ready: 2 keywords" in browser.run(STATUS)
+
+            browser.choose_file("#audio-file", file)
+            browser.wait(f"{STATUS}.includes('4 detections in')")
+            assert_the_same(browser.run(ROWS), expected, score=1e-5, seconds=1e-6)
+            browser.choose_file("#audio-file", slow)
+            browser.wait(f"{STATUS}.startsWith('slow.flac: 4 detections')")
+            browser.choose_file("#audio-file", tmp_path / "not.wav")
+            browser.wait("document.getElementById('error').textContent.includes('cannot be read as audio')")
+            browser.choose_file("#model-file", tmp_path / "not.wav")
+            assert browser.run("document.querySelectorAll('.keyword input').length") == 2
+
+            browser.run("document.getElementById('listen').click()")
+            browser.wait(f"{STATUS}.startsWith('Listening to')")
+            browser.wait(f"({ROWS}).length >= 4")
+            assert_the_same(browser.run(ROWS), expected, score=0.1, seconds=0.05)
+            assert browser.run("document.getElementById('lost').textContent") == "0"
+            assert browser.run("document.getElementById('spectrogram').width") == 500
+            browser.run("document.getElementById('listen').click()")
+            browser.wait(f"{STATUS} === 'Stopped.'")
+
+            browser.run(
+                "document.querySelectorAll('.keyword input').forEach((slider) => {"
+                "slider.value = 1; slider.dispatchEvent(new Event('input'));})"
+            )
+            browser.choose_file("#audio-file", file)
+            browser.wait(f"{STATUS}.includes('0 detections in')")
+
+            unnamed = browser.run(
+                "[...document.querySelectorAll('button, input, select, canvas')].filter((each) => "
+                "!(each.textContent.trim() || each.ariaLabel || each.labels?.length)).map((each) => each.outerHTML)"
+            )
+            assert unnamed == []
+            assert browser.log == []
+            assert {each for each in browser.urls if not each.startswith((url, "data:"))} == set()
+
+
+@pytest.mark.skipif("KWS_SCREENSHOTS" not in os.environ, reason="KWS_SCREENSHOTS names no folder to put pictures in")
+def test_pictures_for_the_docs(ort: Path, tmp_path: Path, speech_commands_root: Path) -> None:
+    """Real words through the model that comes with kws (or KWS_SCREENSHOT_MODEL), as the page shows them."""
+    given = os.environ.get("KWS_SCREENSHOT_MODEL")
+    model = Path(given) if given else default_model()
+    root = next(speech_commands_root.rglob("yes")).parent
+    parts = [np.zeros(8000, np.float32)]
+    for word in ("yes", "no", "up", "left", "stop", "go"):
+        clips = (soundfile.read(path, dtype="float32")[0] for path in sorted((root / word).glob("*.wav"))[40:])
+        heard = (clip for clip in clips if [found["keyword"] for found in offline(model, clip)] == [word])
+        parts += [next(heard), np.zeros(4000, np.float32)]
+    noise = np.random.default_rng(0).normal(0, 3e-4, sum(map(len, parts)))
+    soundfile.write(tmp_path / "words.wav", np.concatenate(parts) + noise, 16000)
+    fake = f"--use-file-for-fake-audio-capture={tmp_path / 'words.wav'}%noloop"
+    for url in served(site([model], ort)):
+        for name, (width, height, dark) in SCREENS.items():
+            with Chromium(tmp_path / name, fake) as browser:
+                browser.open(url)
+                browser.wait(READY)
+                browser.run("document.getElementById('listen').click()")
+                browser.wait(f"({ROWS}).length >= 5", 20)
+                browser.screenshot(Path(os.environ["KWS_SCREENSHOTS"]) / f"web-{name}.png", width, height, dark)
