@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train bench wheel clean
+.PHONY: help demo test lint train mic bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,14 @@ demo: $(VENV)/.train ## make data, train, evaluate, export and listen to a minut
 train: $(VENV)/.train ## train on Speech Commands; options in ARGS, e.g. make train ARGS='model=tiny data.root=...'
 	$(PY) -m kws.train $(ARGS)
 
+$(VENV)/.mic: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet -e '.[mic]'
+	touch $@
+
+mic: $(VENV)/.mic ## listen to the microphone; options in ARGS, e.g. make mic ARGS='--device usb'
+	$(PY) -m kws.listen $(ARGS)
+
 test: $(VENV)/.dev lint ## ruff, mypy and every test
 	$(PY) -m pytest $(ARGS)
 
@@ -34,8 +42,8 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-bench: $(VENV)/.dev ## speed of the training input pipeline
-	$(PY) scripts/bench_input.py
+bench: $(VENV)/.dev ## run-time cost of MODEL (a checkpoint or an ONNX file) beside peers; without MODEL, speed of the training input
+	$(if $(MODEL),$(PY) -m pip install --quiet -e '.[bench]' && $(PY) -m kws.benchmark model=$(MODEL) $(ARGS),$(PY) scripts/bench_input.py)
 
 wheel: $(VENV)/.dev ## build the wheel into dist/
 	$(PY) -m build --wheel

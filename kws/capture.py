@@ -86,6 +86,7 @@ class Microphone:
         with _no_chatter():
             info = find_input(self._sd, self._device)
             self.name = str(info["name"])
+            self._device = self._device and self.name  # a device that comes back may have another number
             rate = round(info["default_samplerate"])
             self._queue: queue.Queue[Floats] = queue.Queue(round(QUEUE_SECONDS / BLOCK_SECONDS))
             self._resampler = Resampler(rate, self._rate)

@@ -14,6 +14,7 @@ from kws import __version__
 
 COMMANDS = {
     "spot": ("kws.spot", "find keywords in audio files or in raw audio on standard input"),
+    "info": ("kws.info", "what a model says about itself: labels, sizes, latency, cost, thresholds, data"),
     "listen": ("kws.listen", "hear keywords live, from a microphone or from a file played as one"),
     "record": ("kws.record", "record takes of a word, for a data set of one's own"),
     "web": ("kws.web_server", "hear keywords in the browser: serve the page, or write it to a folder"),

@@ -144,6 +144,8 @@ class DataConfig:
     silence_ratio: float = 0.1  # likewise silence
     train_unknown_ratio: float = 0.25  # likewise in an epoch of training, drawn anew each epoch
     train_silence_ratio: float = 0.15
+    train_stream: str = ""  # a folder of running audio to cut clips from too (python -m kws.make_stream split=train)
+    train_stream_ratio: float = 0.4  # those clips as a share of the keyword clips
     clip_ms: float = 1000.0
     workers: int = 0  # processes that decode; 0: one per core
     seed: int = 0  # draws evaluation silence, unknown clips, synthetic speech
@@ -151,7 +153,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
         _one_of("data.label_set", self.label_set, ("12", "35", "30", "all"))
-        for name in ("unknown_ratio", "silence_ratio", "train_unknown_ratio", "train_silence_ratio"):
+        for name in ("unknown_ratio", "silence_ratio", "train_unknown_ratio", "train_silence_ratio", "train_stream_ratio"):
             _between(f"data.{name}", getattr(self, name), 0, 10)
         if len(set(self.keywords)) != len(self.keywords):
             raise ValueError(f"data.keywords names a word twice: {', '.join(self.keywords)}")
@@ -288,5 +290,6 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     experiment: Any = None  # name of the recipe, when one was chosen
     seed: int = 0
+    init_from: str = ""  # a checkpoint to start from: same front end, model and labels
     resume: bool = False
     run_dir: str = ""  # where checkpoints and logs go; empty: Hydra's output folder

@@ -14,8 +14,8 @@ from kws.frontend import Frontend
 class DeviceFrontend(Frontend):
     """A `Frontend` whose power spectrum is the square of `frames @ dft`, window and DFT in one matrix.
 
-    onnxruntime's DFT costs 10 us a frame of 512 points on a core that multiplies this matrix in 3, and it needs eleven more nodes
-    around it, which cost more than their arithmetic in a step of a few frames. The export asserts that both agree.
+    onnxruntime's DFT costs 10 us a frame of 512 points on a core that multiplies this matrix in 3, and it needs eleven
+    more nodes around it, which cost more than their arithmetic in a short step. The export asserts that both agree.
     The matrix is not stored in the file: `kws.onnx_shrink` stores the nodes that make it when the model is loaded.
     """
 

@@ -25,6 +25,7 @@ __all__ = ["ExportConfig", "ExportError", "export", "export_onnx"]
 
 VARIANTS = ("waveform", "features")
 PRECISIONS = ("float32", "int8")
+DATA_LICENCES = {"speech_commands": "CC BY 4.0"}
 
 
 @dataclass
@@ -37,6 +38,7 @@ class ExportConfig:
     precision: str = "float32"  # float32 | int8: dynamic quantisation of LSTM and dense layers, int8 weights elsewhere
     hops_per_step: int = 0  # hops in a block; 0: as many as one logits frame needs
     batch_size: int = 1  # streams that a step takes; 0: any number, chosen at each step
+    licence: str = "Apache-2.0"  # of the weights, for the card
 
     def __post_init__(self) -> None:
         for name, allowed in (("variant", VARIANTS), ("precision", PRECISIONS)):
@@ -147,8 +149,10 @@ def export(config: ExportConfig) -> Path:
     path = Path(config.output) if config.output else _default_path(config)
     info = header["info"]
     card: dict[str, Any] = {"validation_accuracy": info.get("best_accuracy"), "epochs": info.get("epoch")}
+    card["licence"] = config.licence
     if trained := info.get("config"):
         card["data"] = trained["data"]
+        card["data_licence"] = DATA_LICENCES.get(trained["data"]["source"])
         card["clip_length"] = exact_samples(trained["data"]["clip_ms"], spotter.frontend_config.sample_rate)
     path.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(

@@ -40,6 +40,53 @@ def open_session(model: str | bytes, threads: int = 1) -> onnxruntime.InferenceS
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def not_ours(path: Path, what: str) -> ModelError:
+    """The error that `path` is not what its metadata say."""
+    return ModelError(f"{path} is not a kws model of format {FORMAT}: {what}")
+
+
+def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    """The session and the metadata of any kws model, its features variant included. Raises `ModelError`."""
+    if not path.is_file():
+        raise ModelError(f"{path} is not a file; give an ONNX model made by python -m kws.export")
+    try:
+        session = open_session(str(path), threads)
+    except Exception as error:  # onnxruntime's own classes share no base class
+        raise ModelError(f"{path} cannot be loaded as an ONNX model ({_reason(error)}); export it again") from error
+    metadata: dict[str, Any] = {}
+    for key, text in session.get_modelmeta().custom_metadata_map.items():
+        try:
+            metadata[key] = json.loads(text)
+        except json.JSONDecodeError:
+            metadata[key] = text  # not ours
+    if what := _contradiction(metadata):
+        raise not_ours(path, what)
+    return session, metadata
+
+
+def _contradiction(metadata: dict[str, Any]) -> str | None:
+    """What is wrong with the metadata of a file, if anything."""
+    if "kws_format" not in metadata:
+        return "its metadata has no kws_format; export it with python -m kws.export"
+    if metadata["kws_format"] != FORMAT:
+        return f"its format is {metadata['kws_format']}; use the version of kws that it was made with"
+    if missing := [key for key in ("labels", *SIZES, "detector") if key not in metadata]:
+        return f"its metadata has no {', '.join(missing)}"
+    labels = metadata["labels"]
+    if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels) or len(set(labels)) < len(labels):
+        return f"labels is {labels!r}, not a list of different names"
+    if not any(not label.startswith("_") for label in labels) or len(labels) < 2:
+        return f"labels is {labels!r}, which needs a keyword and something else"
+    for key in SIZES:
+        if type(metadata[key]) is not int or metadata[key] < 1:
+            return f"{key} is {metadata[key]!r}, not a whole number above 0"
+    if metadata["block_size"] % metadata["frame_length"]:
+        return f"block_size {metadata['block_size']} is no multiple of {metadata['frame_length']} samples"
+    if not isinstance(metadata["detector"], dict):
+        return f"detector is {metadata['detector']!r}, not a table"
+    return None
+
+
 class SpotterModel:
     """One ONNX file (format 1 in ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it.
 
@@ -50,13 +97,7 @@ class SpotterModel:
     def __init__(self, path: str | Path, threads: int = 1) -> None:
         """Load `path`. Raises `ModelError`, naming the file, if it is missing, no kws model, or contradicts itself."""
         self.path = Path(path)
-        if not self.path.is_file():
-            raise ModelError(f"{path} is not a file; give an ONNX model made by python -m kws.export")
-        try:
-            self.session = open_session(str(path), threads)
-        except Exception as error:  # onnxruntime's own classes share no base class
-            raise ModelError(f"{path} cannot be loaded as an ONNX model ({_reason(error)}); export it again") from error
-        self.metadata = self._read_metadata()
+        self.session, self.metadata = load(self.path, threads)
         self.labels = tuple(str(label) for label in self.metadata["labels"])
         self.sample_rate, self.hop_length, self.frame_length, self.block_size, self.clip_length, self.state_size = (
             int(self.metadata[name]) for name in SIZES
@@ -67,44 +108,7 @@ class SpotterModel:
             self.detector = DetectorConfig.from_dict(self.metadata["detector"])
             Detector(self.labels, self.frame_length, self.sample_rate, self.detector)
         except ValueError as error:
-            raise self._error(str(error)) from error
-
-    def _error(self, what: str) -> ModelError:
-        return ModelError(f"{self.path} is not a kws model of format {FORMAT}: {what}")
-
-    def _read_metadata(self) -> dict[str, Any]:
-        texts = self.session.get_modelmeta().custom_metadata_map
-        if "kws_format" not in texts:
-            raise self._error("its metadata has no kws_format; export it with python -m kws.export")
-        metadata: dict[str, Any] = {}
-        for key, text in texts.items():
-            try:
-                metadata[key] = json.loads(text)
-            except json.JSONDecodeError:
-                metadata[key] = text  # not ours
-        if metadata["kws_format"] != FORMAT:
-            raise self._error(f"its format is {metadata['kws_format']}; use the version of kws that it was made with")
-        if missing := [key for key in ("labels", *SIZES, "detector") if key not in metadata]:
-            raise self._error(f"its metadata has no {', '.join(missing)}")
-        labels = metadata["labels"]
-        if (
-            not isinstance(labels, list)
-            or not all(isinstance(x, str) for x in labels)
-            or len(set(labels)) < len(labels)
-        ):
-            raise self._error(f"labels is {labels!r}, not a list of different names")
-        if not any(not label.startswith("_") for label in labels) or len(labels) < 2:
-            raise self._error(f"labels is {labels!r}, which needs a keyword and something else")
-        for key in SIZES:
-            if type(metadata[key]) is not int or metadata[key] < 1:
-                raise self._error(f"{key} is {metadata[key]!r}, not a whole number above 0")
-        if metadata["block_size"] % metadata["frame_length"]:
-            raise self._error(
-                f"block_size {metadata['block_size']} is no multiple of {metadata['frame_length']} samples"
-            )
-        if not isinstance(metadata["detector"], dict):
-            raise self._error(f"detector is {metadata['detector']!r}, not a table")
-        return metadata
+            raise not_ours(self.path, str(error)) from error
 
     def _check_graph(self) -> None:
         """The graph's inputs and outputs must have the types and shapes that the metadata promise."""
@@ -121,14 +125,14 @@ class SpotterModel:
                 "export it with variant=waveform to run it here"
             )
         if set(values) != set(promised):
-            raise self._error(f"its inputs and outputs are {', '.join(values)}, not {', '.join(promised)}")
+            raise not_ours(self.path, f"its inputs and outputs are {', '.join(values)}, not {', '.join(promised)}")
         batches = set()
         for name, shape in promised.items():
             value = values[name]
             known = [size for size in value.shape[1:] if isinstance(size, int)]
             if value.type != "tensor(float)" or len(value.shape) != 1 + len(shape) or known != shape:
-                raise self._error(
-                    f"{name} is {value.type} {value.shape}, but its metadata promise float32 [B, {shape}]"
+                raise not_ours(
+                    self.path, f"{name} is {value.type} {value.shape}, but its metadata promise float32 [B, {shape}]"
                 )
             batches.add(value.shape[0] if isinstance(value.shape[0], int) else None)
         self.batch_size: int | None = batches.pop() if len(batches) == 1 else None  # None: any
@@ -147,56 +151,78 @@ class SpotterModel:
         return np.concatenate([stream.feed(waveform), stream.flush()])
 
 
-class LogitStream:
-    """The logits of one stream. Its buffers are made once: the state goes to and fro between two of them."""
+class Stepper:
+    """The buffers of B streams, made once: their states go to and fro between two arrays.
 
-    def __init__(self, model: SpotterModel) -> None:
-        """A stream at time 0. Raises `ModelError` for a model of a fixed batch other than 1."""
-        if model.batch_size not in (1, None):
+    waveform: float32 `[B, block_size]`, to be filled before a step. logits: float32 `[B, T, K]` of the last step.
+    state: float32 `[B, state_size]` after the last step; previous: before it.
+    """
+
+    def __init__(self, model: SpotterModel, streams: int) -> None:
+        """Streams at time 0. Raises `ModelError` for a model of another fixed batch."""
+        if model.batch_size not in (streams, None):
             raise ModelError(
-                f"{model.path} steps {model.batch_size} streams at once; export it with one to use it here"
+                f"{model.path} steps {model.batch_size} streams at once, not {streams}; export it with "
+                f"batch_size={streams}, or with batch_size=0 for any number"
             )
-        self._model = model
-        self._waveform: Floats = np.zeros((1, model.block_size), np.float32)
-        self._logits: Floats = np.zeros((1, model.block_frames, len(model.labels)), np.float32)
-        self._states: list[Floats] = [np.zeros((1, model.state_size), np.float32) for _ in range(2)]
-        self._bindings = [self._bind(*self._states), self._bind(*self._states[::-1])]
-        self.reset()
+        self._session = model.session
+        self.waveform: Floats = np.zeros((streams, model.block_size), np.float32)
+        self.logits: Floats = np.zeros((streams, model.block_frames, len(model.labels)), np.float32)
+        self.state, self.previous = (np.zeros((streams, model.state_size), np.float32) for _ in range(2))
+        self._next, self._after_next = self._bind(self.state, self.previous), self._bind(self.previous, self.state)
 
     def _bind(self, state: Floats, next_state: Floats) -> Any:
-        binding = self._model.session.io_binding()
-        for name, array in {"waveform": self._waveform, "state": state}.items():
+        binding = self._session.io_binding()
+        for name, array in {"waveform": self.waveform, "state": state}.items():
             binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
-        for name, array in {"logits": self._logits, "next_state": next_state}.items():
+        for name, array in {"logits": self.logits, "next_state": next_state}.items():
             binding.bind_output(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
         return binding
 
+    def step(self) -> None:
+        """One block of every stream: `waveform` -> `logits`, and the states move on."""
+        self._session.run_with_iobinding(self._next)
+        self._next, self._after_next = self._after_next, self._next
+        self.state, self.previous = self.previous, self.state
+
+
+class LogitStream:
+    """The logits of one stream."""
+
+    def __init__(self, model: SpotterModel) -> None:
+        """A stream at time 0. Raises `ModelError` for a model of a fixed batch other than 1."""
+        self._model, self._stepper = model, Stepper(model, 1)
+        self.reset()
+
     def reset(self) -> None:
         """Begin a new stream at time 0."""
-        self._states[0][:] = 0
-        self._rest: Floats = np.zeros(0, np.float32)  # samples that do not fill a block yet
+        self._stepper.state[:] = 0
+        self._filled = 0  # samples of the next block that lie in the stepper
 
     def feed(self, samples: Samples) -> Floats:
         """The next samples `[n]`, float32 in [-1, 1] or int16 -> logits `[T, K]` of the blocks that they complete.
 
         Raises `ValueError` for anything else, NaN and infinity included; the stream is then as it was before.
         """
-        waveform = np.concatenate([self._rest, as_float(samples)])
-        whole = len(waveform) - len(waveform) % self._model.block_size
-        self._rest = waveform[whole:].copy()
-        blocks = waveform[:whole].reshape(-1, self._model.block_size)
-        logits = np.empty((len(blocks), *self._logits.shape[1:]), np.float32)
-        for block, out in zip(blocks, logits, strict=True):
-            self._waveform[0] = block
-            self._model.session.run_with_iobinding(self._bindings[0])
-            self._bindings.reverse()
-            self._states.reverse()
-            out[:] = self._logits[0]
-        return logits.reshape(-1, len(self._model.labels))
+        samples = as_float(samples)
+        block_size, frames = self._model.block_size, self._model.block_frames
+        blocks = (self._filled + len(samples)) // block_size
+        logits = np.empty((blocks * frames, len(self._model.labels)), np.float32)
+        start = 0
+        for block in range(blocks):
+            end = start + block_size - self._filled
+            self._stepper.waveform[0, self._filled :] = samples[start:end]
+            self._stepper.step()
+            logits[block * frames : (block + 1) * frames] = self._stepper.logits[0]
+            self._filled, start = 0, end
+        rest = len(samples) - start
+        self._stepper.waveform[0, self._filled : self._filled + rest] = samples[start:]
+        self._filled += rest
+        return logits
 
     def flush(self) -> Floats:
         """End the stream: the logits of its last samples, zeros to the end of a block. Then `reset`."""
-        logits = self.feed(np.zeros(-len(self._rest) % self._model.block_size, np.float32))
+        logits = self.feed(np.zeros(-self._filled % self._model.block_size, np.float32))
         self.reset()
         return logits
 

@@ -1,7 +1,7 @@
 """An exported graph made small and quick: the same arithmetic in fewer nodes and fewer bytes.
 
-A step of a small model is short, so the roughly 1 us that onnxruntime spends on each node decides its cost; and a file is
-short, so constants that a few nodes can make when the model is loaded (onnxruntime folds them once) are stored so.
+A step of a small model is short, so the roughly 1 us that onnxruntime spends on each node decides its cost; and a file
+is short, so constants that a few nodes can make when the model is loaded (onnxruntime folds them once) are stored so.
 """
 
 from __future__ import annotations
@@ -58,16 +58,30 @@ def add_node(graph: ir.Graph, before: ir.Node, op: str, inputs: Sequence[ir.Valu
     return node.outputs[0]
 
 
-def _shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    if value is None or value.shape is None or not all(isinstance(size, int) for size in value.shape):
+def _source(node: ir.Node) -> ir.Value:
+    """A node's first input."""
+    value = node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _like(value: ir.Value, model: ir.Value) -> None:
+    """Give `value` the shape and type of `model`."""
+    value.shape, value.type = model.shape, model.type
+
+
+def _shape(value: ir.Value) -> tuple[int, ...] | None:
+    if value.shape is None or not all(isinstance(size, int) for size in value.shape):
         return None
     return tuple(int(size) for size in value.shape)  # type: ignore[arg-type]
 
 
 def _only_relabels(node: ir.Node) -> bool:
     """Whether a node keeps every number in its place, so that it is a reshape."""
-    source, result = _shape(node.inputs[0]), _shape(node.outputs[0]) if len(node.outputs) == 1 else None
-    if node.op_type not in LAYOUT_OPS or source is None or result is None or math.prod(source) != math.prod(result):
+    if node.op_type not in LAYOUT_OPS:
+        return False
+    source, result = _shape(_source(node)), _shape(node.outputs[0])
+    if source is None or result is None or math.prod(source) != math.prod(result):
         return False
     if node.op_type != "Transpose":
         return node.op_type != "Slice" or source == result
@@ -81,9 +95,9 @@ def _merge_layout(graph: ir.Graph) -> None:
         if not _only_relabels(node):
             continue
         result = node.outputs[0]
-        root = node.inputs[0]
+        root = _source(node)
         while (producer := root.producer()) is not None and _only_relabels(producer):
-            root = producer.inputs[0]
+            root = _source(producer)
         if result.is_graph_output():
             node.replace_input_with(0, root) if node.op_type == "Reshape" else None
         elif _shape(root) == _shape(result):
@@ -91,59 +105,61 @@ def _merge_layout(graph: ir.Graph) -> None:
         elif node.op_type != "Reshape" or root is not node.inputs[0]:
             shape = add_constant(graph, np.array(_shape(result), np.int64))
             reshaped = add_node(graph, node, "Reshape", [root, shape])
-            reshaped.shape, reshaped.dtype = result.shape, result.dtype
+            _like(reshaped, result)
             result.replace_all_uses_with(reshaped)
 
 
 def _merge_splits(graph: ir.Graph) -> None:
     """A Split of a part of a Split becomes one Split."""
     for inner in [node for node in graph if node.op_type == "Split"]:
-        outer = inner.inputs[0].producer()
-        if outer is None or outer.op_type != "Split" or len(inner.inputs[0].uses()) != 1:
+        between = _source(inner)
+        outer = between.producer()
+        if outer is None or outer.op_type != "Split" or len(between.uses()) != 1:
             continue
         if outer.attributes["axis"].as_int() != inner.attributes["axis"].as_int():
             continue
         axis = outer.attributes["axis"].as_int()
         parts: list[ir.Value] = []
         for value in outer.outputs:
-            parts += inner.outputs if value is inner.inputs[0] else [value]
+            parts += inner.outputs if value is between else [value]
         sizes = np.array([part.shape[axis] for part in parts], np.int64)  # type: ignore[index]
         merged = ir.node("Split", [outer.inputs[0], add_constant(graph, sizes)], {"axis": axis}, num_outputs=len(parts))
         graph.insert_before(outer, merged)
         for old, new in zip(parts, merged.outputs, strict=True):
-            new.shape, new.dtype = old.shape, old.dtype
+            _like(new, old)
             old.replace_all_uses_with(new)
 
 
 def _merge_concats(graph: ir.Graph) -> None:
     """A Concat of Concats along one axis becomes one Concat."""
     for node in [node for node in graph if node.op_type == "Concat"]:
+        axis = node.attributes["axis"].as_int()
         inputs: list[ir.Value | None] = []
         for value in node.inputs:
-            producer = value.producer() if value is not None else None
-            axis = node.attributes["axis"].as_int()
-            same = producer is not None and producer.op_type == "Concat" and producer.attributes["axis"].as_int() == axis
-            inputs += producer.inputs if same and producer is not None else [value]
+            inner = value.producer() if value is not None else None
+            same = inner is not None and inner.op_type == "Concat" and inner.attributes["axis"].as_int() == axis
+            inputs += inner.inputs if inner is not None and same else [value]
         if len(inputs) > len(node.inputs):
             merged = ir.node("Concat", inputs, {"axis": axis})
             graph.insert_before(node, merged)
             old, new = node.outputs[0], merged.outputs[0]
-            new.name, new.shape, new.dtype = old.name, old.shape, old.dtype
+            new.name = old.name
+            _like(new, old)
             old.replace_all_uses_with(new, replace_graph_outputs=True)
 
 
 def _make_at_load(graph: ir.Graph, frontend: DeviceFrontend) -> None:
     """The DFT matrix becomes cosines and sines of a product of ranges, the mel filters their few numbers above 0."""
     if (dft := graph.initializers.get("frontend.dft")) is not None:
-        first, config = dft.uses()[0].node, frontend.config
+        first, config = next(iter(dft.consumers())), frontend.config
 
         def integers(stop: int, *shape: int) -> ir.Value:
-            limits = [add_constant(graph, np.array(x, np.int64)) for x in (0, stop, 1)]
+            limits = [add_constant(graph, np.array(x, np.int32)) for x in (0, stop, 1)]
             numbers = add_node(graph, first, "Range", limits)
             return add_node(graph, first, "Reshape", [numbers, add_constant(graph, np.array(shape, np.int64))])
 
         turns = add_node(graph, first, "Mul", [integers(config.win_length, -1, 1), integers(frontend.dft_bins, 1, -1)])
-        turns = add_node(graph, first, "Mod", [turns, add_constant(graph, np.array(config.n_fft, np.int64))])
+        turns = add_node(graph, first, "Mod", [turns, add_constant(graph, np.array(config.n_fft, np.int32))])
         turns = add_node(graph, first, "Cast", [turns], to=ir.DataType.FLOAT)
         step = add_constant(graph, np.array(2 * math.pi / config.n_fft, np.float32))
         angle = add_node(graph, first, "Mul", [turns, step])
@@ -153,7 +169,7 @@ def _make_at_load(graph: ir.Graph, frontend: DeviceFrontend) -> None:
         dft.replace_all_uses_with(made)
         del graph.initializers["frontend.dft"]
     if (mel := graph.initializers.get("frontend.mel_filters")) is not None:
-        first = mel.uses()[0].node
+        first = next(iter(mel.consumers()))
         filters = frontend.mel_filters.numpy()[: frontend.dft_bins]
         bins, bands = np.nonzero(filters)
         shape = add_constant(graph, np.array(filters.shape, np.int64))

@@ -13,9 +13,9 @@ Shape = Sequence[int]
 def multiplications(model: onnx.ModelProto) -> int:
     """Multiplications of one step of one stream, of a float32 graph of `kws.trace`.
 
-    Counted: a product of `[M, K]` and `[K, N]`: M K N; a convolution: outputs times inputs of one output; an LSTM of H units
-    over I inputs: 4 H (I + H) + 3 H a frame (GRU: 3 H (I + H) + 3 H, RNN: H (I + H)); Mul, Div and Pow: one for each
-    result; a DFT of N points: N log2 N for each frame. Additions, comparisons, functions (log, exp) and what is
+    Counted: a product of `[M, K]` and `[K, N]`: M K N; a convolution: outputs times inputs of one output; an LSTM of H
+    units over I inputs: 4 H (I + H) + 3 H a frame (GRU: 3 H (I + H) + 3 H, RNN: H (I + H)); Mul, Div and Pow: one for
+    each result; a DFT of N points: N log2 N for each frame. Additions, comparisons, functions (log, exp) and what is
     computed once when the model is loaded do not count.
     """
     inferred = onnx.shape_inference.infer_shapes(model)

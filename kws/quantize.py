@@ -20,11 +20,11 @@ QUANTIZED_OPS = ("DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul"
 def quantize(model: onnx.ModelProto) -> onnx.ModelProto:
     """The int8 twin of an exported graph.
 
-    LSTM and dense layers: `onnxruntime.quantization.quantize_dynamic`, weights per channel in 7 of the 8 bits, so that no
-    processor saturates (x86 without VNNI does with 8) and all agree; activations to 8 bits, with a scale for each step.
-    An LSTM becomes DynamicQuantizeLSTM, an operator that every build of onnxruntime holds, but no other runtime.
-    Convolutions, and recurrent cells other than LSTM, compute in float32 from weights stored as int8 per channel: their
-    dynamic quantisation (ConvInteger) makes the file no smaller and the step slower. The front end stays exact.
+    LSTM and dense layers: `onnxruntime.quantization.quantize_dynamic`, weights per channel as uint8 (int8 saturates on
+    x86 without VNNI, and would give other results there), activations to 8 bits with a scale for each step. An LSTM
+    becomes DynamicQuantizeLSTM, an operator that onnxruntime holds, but hardly another runtime. Convolutions, and cells
+    other than LSTM, compute in float32 from weights stored as int8 per channel: their dynamic quantisation
+    (ConvInteger) makes the file no smaller and the step slower. The front end stays exact.
 
     Raises:
         ValueError: for a model that is quantised already.
@@ -40,8 +40,7 @@ def quantize(model: onnx.ModelProto) -> onnx.ModelProto:
             path,
             op_types_to_quantize=["LSTM", "MatMul"],
             per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
             nodes_to_exclude=_frontend_products(model.graph),
         )
         graph = ir.load(path)
@@ -77,7 +76,8 @@ def _frontend_products(graph: onnx.GraphProto) -> list[str]:
 def _store_as_int8(graph: ir.Graph, node: ir.Node, index: int) -> None:
     """An input `[channels, ...]` (cells: `[1, channels, ...]`) of a node becomes Cast(int8) * scale, folded at load."""
     weight = node.inputs[index]
-    assert weight is not None and weight.const_value is not None
+    assert weight is not None
+    assert weight.const_value is not None
     values = weight.const_value.numpy()
     first = 0 if node.op_type == "Conv" else 1
     scale = np.abs(values).max(axis=tuple(range(first + 1, values.ndim)), keepdims=True) / 127

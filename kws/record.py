@@ -87,9 +87,12 @@ class _Tape:
         """The next `n_samples` as they come, less at the end of the source."""
         while n_samples > 0:
             if not len(self._rest):
+                waited = self._source.waiting
                 if (block := next(self._blocks, None)) is None:
                     return
                 self._rest = block
+                if self._source.waiting and not waited:
+                    _show(f"input device {self._source.name!r} is gone; waiting for it", end="\n")
             part, self._rest = self._rest[:n_samples], self._rest[n_samples:]
             n_samples -= len(part)
             yield part
@@ -152,10 +155,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interruption() as interrupted:
             while kept < options.takes and not interrupted():
+                overruns = source.overruns
                 samples = _record(tape, rate, options.word, options.countdown, options.seconds)
                 if len(samples) < round(options.seconds * rate):
                     _show(f"{source.name} has ended", end="\n")
                     break
+                if source.overruns > overruns:
+                    _show("again: audio was lost; close other programs", end="\n")
+                    continue
                 if (take := examine(samples, rate)).fault:
                     _show(f"again: that was {take.fault}", end="\n")
                     continue

@@ -1,4 +1,4 @@
-"""What a firmware engineer needs to make the features himself: the front end's constants and a table to check against."""
+"""What a firmware engineer needs to make the features: the front end's constants and a table to check against."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kws.model import KeywordSpotter
 
 FRAMES = 20
 NOTE = (
-    "Feed `samples` (int16; divide by 32768) from the start of a stream: the window's first samples before them are zeros. "
+    "Feed `samples` (int16; divide by 32768) as the start of a stream: the samples before them are zeros. "
     "Frame t ends with sample (t + 1) * hop_length - 1. `power` are the squared magnitudes of the DFT of frame "
-    "`power_of_frame`; `features[t]` is what the model takes, natural logarithms; aim at a difference below 0.01. `logits` "
-    "are the float32 model's, from the zero state."
+    "`power_of_frame`; `features[t]` is what the model takes, natural logarithms; aim at a difference below 0.01. "
+    "`logits` are the float32 model's, from the zero state."
 )
 
 
@@ -40,7 +40,9 @@ def constants(config: FrontendConfig) -> dict[str, Any]:
         low, high = (2595 * math.log10(1 + f / 700) for f in (config.f_min, config.f_max))
         mels = np.linspace(low, high, config.n_mels + 2)
         values["features"] = "ln(sum over bins of filter * power + log_offset)"
-        values["mel_filters"] = "band m: a triangle over bins k * sample_rate / n_fft, 0 at edge m, 1 at m + 1, 0 at m + 2"
+        values["mel_filters"] = (
+            "band m: a triangle over bins k * sample_rate / n_fft, 0 at edge m, 1 at m + 1, 0 at m + 2"
+        )
         values["mel_edges_hz"] = [round(float(f), 4) for f in 700 * (10 ** (mels / 2595) - 1)]
     if config.kind == "mfcc":
         values["features"] += ", then the DCT-II with orthonormal scaling, its first n_features numbers"

@@ -12,34 +12,33 @@ BEST, LAST, RESULT = "best.safetensors", "last.safetensors", "result.json"  # th
 
 
 class RunLog:
-    """Epoch by epoch metrics; `rows` is kept in the checkpoint, so that a resumed run goes on with whole files."""
+    """Epoch by epoch metrics. The rows are kept in the checkpoint, so that a resumed run goes on with whole files."""
 
     def __init__(self, run_dir: Path, rows: list[Row]) -> None:
         """Start or go on in `run_dir` after `rows`; what lies there of later epochs is dropped."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path, self.rows = run_dir / "metrics.csv", rows
-        self._write_csv()
+        self.path = run_dir / "metrics.csv"
+        self._write_csv(rows)
         self.writer = SummaryWriter(str(run_dir), purge_step=len(rows) or None)
 
-    def add(self, row: Row) -> None:
-        """Add an epoch: `row["epoch"]` and its numbers."""
-        self.rows.append(row)
-        self._write_csv()
-        for name, value in row.items():
+    def write(self, rows: list[Row]) -> None:
+        """Write the run so far, whose last row is new: `epoch` and its numbers."""
+        self._write_csv(rows)
+        for name, value in rows[-1].items():
             if name != "epoch":
-                self.writer.add_scalar(name, value, row["epoch"])
+                self.writer.add_scalar(name, value, rows[-1]["epoch"])
         self.writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
         self.writer.close()
 
-    def _write_csv(self) -> None:
+    def _write_csv(self, rows: list[Row]) -> None:
         partial = self.path.with_suffix(".csv.partial")
         with partial.open("w", newline="") as file:
-            if self.rows:
-                writer = csv.DictWriter(file, self.rows[0].keys())
+            if rows:
+                writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
-                writer.writerows(self.rows)
+                writer.writerows(rows)
         os.replace(partial, self.path)

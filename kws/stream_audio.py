@@ -152,7 +152,9 @@ class Maker:
             choices = self.by_label[self.keywords[self.rng.integers(len(self.keywords))]] if keyword else unknown
             if not choices:
                 return
-            yield self._option("pause_ms") / 1000, self._word(choices[self.rng.integers(len(choices))])
+            entry, pause = choices[self.rng.integers(len(choices))], self._option("pause_ms") / 1000
+            spoken = self.rng.random() < self.options["spoken_share"]
+            yield pause, self._spoken(entry) if spoken else self._word(entry)
 
     def _kind(self) -> str:
         share = self.rng.random()
@@ -165,15 +167,28 @@ class Maker:
         samples /= max(1.0, float(np.sqrt(np.square(samples[entry["onset"] : entry["offset"]]).mean())))
         return Piece(fade(samples), entry["onset"], entry["offset"], entry["label"], entry["word"])
 
+    def _voice(self) -> Callable[[str], Floats]:
+        """Somebody to speak: text -> float32 `[n]` with an RMS of 1."""
+        self._espeak = espeak = self._espeak or Espeak()
+        espeak.choose_voice(self.voices[self.rng.integers(len(self.voices))])
+        rate, pitch, pitch_range = (int(self.rng.integers(*bounds)) for bounds in ((120, 220), (20, 81), (20, 91)))
+
+        def speak(text: str) -> Floats:
+            samples = espeak.say(text, rate, pitch, pitch_range)
+            return samples / np.sqrt(np.square(samples).mean())
+
+        return speak
+
+    def _spoken(self, entry: dict[str, Any]) -> Piece:
+        samples = self._voice()(entry["word"])
+        return Piece(samples, 0, len(samples), entry["label"], entry["word"])
+
     def _sentences(self) -> Iterator[tuple[float, Piece]]:
         """One speaker's sentences."""
-        self._espeak = self._espeak or Espeak()
-        self._espeak.choose_voice(self.voices[self.rng.integers(len(self.voices))])
-        rate, pitch, pitch_range = (int(self.rng.integers(*bounds)) for bounds in ((120, 220), (20, 81), (20, 91)))
+        speak = self._voice()
         while True:
             text = sentence(self.rng, self.keywords, self.rng.random() < self.options["sound_alike_share"])
-            samples = self._espeak.say(text, rate, pitch, pitch_range)
-            samples = samples / np.sqrt(np.square(samples).mean())
+            samples = speak(text)
             yield self._draw(0.2, 1.5), Piece(samples, 0, len(samples), UNKNOWN, text)
 
     def _echo(self, dry: Floats) -> Floats:

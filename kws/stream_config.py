@@ -29,6 +29,7 @@ class MakeStreamConfig:
     negative_hours: float = 5.0  # sentences, unknown words and noise, no keyword
     file_minutes: float = 15.0
     keyword_share: float = 0.5  # of the words in positive hours
+    spoken_share: float = 0.0  # of the words in positive hours: spoken by espeak-ng too, for streams to train on
     speech_share: float = 0.6  # of negative hours: sentences spoken by espeak-ng, in the voices of the split
     word_share: float = 0.25  # of negative hours: unknown words; the rest is noise alone
     sound_alike_share: float = 0.05  # of the sentences: with a word that sounds like a keyword
@@ -53,7 +54,7 @@ class MakeStreamConfig:
             _at_least(name, getattr(self, name), 0)
         _at_least("positive_hours + negative_hours", self.positive_hours + self.negative_hours, 0, above=True)
         _at_least("file_minutes", self.file_minutes, 0.5)
-        for name in ("keyword_share", "speech_share", "word_share", "sound_alike_share", "echo_probability"):
+        for name in ("keyword_share", "spoken_share", "speech_share", "word_share", "sound_alike_share", "echo_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if self.speech_share + self.word_share > 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -13,13 +12,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from kws import data, entry
 from kws.augment import FeatureMasker, WaveformAugmenter
-from kws.checkpoint import read_header, read_tensors, save_checkpoint
+from kws.checkpoint import load_checkpoint
 from kws.config import (
     AugmentConfig,
     FrontendConfig,
@@ -31,7 +30,8 @@ from kws.config import (
 from kws.data.batches import TrainBatches
 from kws.metrics import accuracy
 from kws.model import KeywordSpotter
-from kws.run_log import BEST, LAST, RESULT, RunLog
+from kws.run_log import BEST, RESULT, RunLog
+from kws.run_state import Progress, restore_run, save_run
 from kws.scoring import TorchModel, isolated_posteriors
 
 
@@ -84,8 +84,13 @@ class Trainer:
         lanes, rest = divmod(options.batch_size, world_size)
         if rest:
             raise ValueError(f"trainer.batch_size {options.batch_size} is not a multiple of the {world_size} processes")
-        self.batches = TrainBatches(self.corpus, config.data, lanes, config.seed, self.fabric.global_rank, world_size)
-        self._fit_normalization()
+        self.batches = TrainBatches(
+            self.corpus, config.data, lanes, config.seed, self.fabric.global_rank, world_size, sample_rate
+        )
+        if config.init_from:
+            self._start_from(Path(config.init_from))
+        else:
+            self._fit_normalization()
         decay_groups = [
             {"params": [p for p in self.spotter.parameters() if p.ndim > 1], "weight_decay": options.weight_decay},
             {"params": [p for p in self.spotter.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -94,10 +99,10 @@ class Trainer:
         self.averaged = AveragedModel(
             self.spotter, multi_avg_fn=warmed_average(options.average_decay), use_buffers=True
         )
-        self.epoch, self.best_accuracy, self.stale_epochs = 0, -1.0, 0
-        self.rows: list[dict[str, Any]] = []
+        self.progress = Progress()
         if config.resume:
-            self._restore(optimizer)
+            self.progress = restore_run(run_dir, config, self.spotter, self.averaged, optimizer)
+            self.fabric.print(f"resuming {run_dir} after epoch {self.progress.epoch}")
         self.model, self.optimizer = self.fabric.setup(self.spotter, optimizer)
         self.averaged.to(self.fabric.device)
         noise = torch.from_numpy(self.corpus.noise["train"].astype(np.float32) / 32768)
@@ -106,49 +111,48 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the end; returns what `result.json` holds."""
-        options, fabric = self.config.trainer, self.fabric
+        options, fabric, progress = self.config.trainer, self.fabric, self.progress
         if fabric.is_global_zero:
             clips = {split: len(clips) for split, clips in self.corpus.splits.items()}
             print(
                 f"{self.spotter.n_parameters:,} parameters, {len(self.spotter.labels)} labels, clips {clips}, "
                 f"{self.batches.n_batches} steps an epoch on {fabric.device}; {self.run_dir}"
             )
-            log = RunLog(self.run_dir, self.rows)
+            log = RunLog(self.run_dir, progress.rows)
         started = time.perf_counter()
-        while self.epoch < options.epochs:
-            if options.early_stopping_epochs and self.stale_epochs >= options.early_stopping_epochs:
-                fabric.print(f"no better validation accuracy in {self.stale_epochs} epochs: stopping early")
+        while progress.epoch < options.epochs:
+            if options.early_stopping_epochs and progress.stale_epochs >= options.early_stopping_epochs:
+                fabric.print(f"no better validation accuracy in {progress.stale_epochs} epochs: stopping early")
                 break
             row = self._train_epoch()
-            self.epoch += 1
             row["validation_accuracy"] = fabric.broadcast(self._validate() if fabric.is_global_zero else 0.0)
-            self.stale_epochs = 0 if row["validation_accuracy"] > self.best_accuracy else self.stale_epochs + 1
-            self.best_accuracy = max(self.best_accuracy, row["validation_accuracy"])
+            progress.add(row)
             if fabric.is_global_zero:
-                log.add(row)
+                log.write(progress.rows)
                 fabric.print(
-                    f"epoch {self.epoch:3d}/{options.epochs}  loss {row['loss']:.3f}  accuracy {row['accuracy']:.2%}  "
-                    f"validation {row['validation_accuracy']:.2%}  {row['clips_per_second']:.0f} clips/s"
+                    f"epoch {progress.epoch:3d}/{options.epochs}  loss {row['loss']:.3f}  "
+                    f"accuracy {row['accuracy']:.2%}  validation {row['validation_accuracy']:.2%}  "
+                    f"{row['clips_per_second']:.0f} clips/s"
                 )
-                self._save()
+                save_run(self.run_dir, self.config, progress, self.spotter, self.averaged, self.optimizer)
             fabric.barrier()
         result = {
-            "validation_accuracy": self.best_accuracy,
+            "validation_accuracy": progress.best_accuracy,
             "parameters": self.spotter.n_parameters,
-            "epochs": self.epoch,
+            "epochs": progress.epoch,
             "seconds": round(time.perf_counter() - started, 1),
             "checkpoint": str(self.run_dir / BEST),
         }
         if fabric.is_global_zero:
             log.close()
             (self.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
-            print(f"best validation accuracy {self.best_accuracy:.2%}; {self.run_dir / BEST}")
+            print(f"best validation accuracy {progress.best_accuracy:.2%}; {self.run_dir / BEST}")
         return result
 
     def _train_epoch(self) -> dict[str, Any]:
-        options, fabric = self.config.trainer, self.fabric
+        options, fabric, epoch = self.config.trainer, self.fabric, self.progress.epoch
         # Every draw of an epoch comes from (seed, epoch, process), so that a resumed epoch is the same epoch.
-        seed = (self.config.seed * 1_000_003 + self.epoch) * 1009 + fabric.global_rank
+        seed = (self.config.seed * 1_000_003 + epoch) * 1009 + fabric.global_rank
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
         self.model.train()
@@ -157,11 +161,11 @@ class Trainer:
         loss_sum = correct = seen = 0.0
         started = time.perf_counter()
         bar = tqdm(
-            self.batches.epoch(self.epoch), f"epoch {self.epoch + 1}", n_batches, leave=False, unit_scale=len(state),
+            self.batches.epoch(epoch), f"epoch {epoch + 1}", n_batches, leave=False, unit_scale=len(state),
             unit="clip", disable=not fabric.is_global_zero, mininterval=0.5,
         )  # fmt: skip
         for i, batch in enumerate(bar):
-            rate = learning_rate(options, self.epoch * n_batches + i, n_batches)
+            rate = learning_rate(options, epoch * n_batches + i, n_batches)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             waveform = torch.from_numpy(batch.waveform).to(fabric.device).float() / 32768
@@ -179,8 +183,8 @@ class Trainer:
             )
             if not torch.isfinite(loss) or not torch.isfinite(norm):
                 raise ValueError(
-                    f"the loss is {loss.item()} at step {self.epoch * n_batches + i} (learning rate {rate:.2e}, "
-                    f"gradient norm {norm.item()}); lower trainer.learning_rate or trainer.gradient_clip, then resume=true"
+                    f"the loss is {loss.item()} at step {epoch * n_batches + i} (learning rate {rate:.2e}, "
+                    f"gradient norm {norm.item()}); lower trainer.learning_rate or trainer.gradient_clip"
                 )
             self.optimizer.step()
             self.averaged.update_parameters(self.spotter)
@@ -190,7 +194,7 @@ class Trainer:
             seen += len(labels)
             bar.set_postfix(loss=f"{loss_sum / seen:.3f}", accuracy=f"{correct / seen:.2%}", refresh=False)
         return {
-            "epoch": self.epoch + 1,
+            "epoch": epoch + 1,
             "loss": loss_sum / seen,
             "accuracy": correct / seen,
             "learning_rate": rate,
@@ -215,50 +219,13 @@ class Trainer:
             [torch.from_numpy(clips.waveforms(part).astype(np.float32) / 32768) for part in parts]
         )
 
-    def _save(self) -> None:
-        """Keep the averaged weights, and beside them in `last` all that a resumed run needs."""
-        info = {
-            "epoch": self.epoch,
-            "best_accuracy": self.best_accuracy,
-            "stale_epochs": self.stale_epochs,
-            "rows": self.rows,
-            "config": dataclasses.asdict(self.config),
-        }
-        extra = {f"raw.{name}": value for name, value in self.spotter.state_dict().items()}
-        extra["n_averaged"] = self.averaged.n_averaged
-        for i, values in self.optimizer.state_dict()["state"].items():
-            extra |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
-        if self.stale_epochs == 0:
-            save_checkpoint(self.run_dir / BEST, self.averaged_spotter, info=info)
-        save_checkpoint(self.run_dir / LAST, self.averaged_spotter, extra=extra, info=info)
-
-    def _restore(self, optimizer: torch.optim.Optimizer) -> None:
-        path = self.run_dir / LAST
-        if not path.is_file():
-            self.fabric.print(f"{path} is not there yet: starting from the beginning")
-            return
-        info = read_header(path)["info"]
-        now = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        free = ("resume", "run_dir")
-        before = info["config"]
-        for group in ("data", "frontend", "model", "augment", "trainer", "seed"):
-            if before[group] != now[group] and group not in free:
-                changed = [k for k in now[group] if before[group].get(k) != now[group][k]] if group != "seed" else []
-                names = ", ".join(f"{group}.{k}" for k in changed) or group
-                raise ValueError(
-                    f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir"
-                )
-        self.epoch, self.best_accuracy = info["epoch"], info["best_accuracy"]
-        self.stale_epochs, self.rows = info["stale_epochs"], info["rows"]
-        self.averaged_spotter.load_state_dict(read_tensors(path, "model."))
-        self.averaged.n_averaged.copy_(read_tensors(path, "n_averaged")[""])
-        self.spotter.load_state_dict(read_tensors(path, "raw."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in read_tensors(path, "optimizer.").items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        self.fabric.print(f"resuming {path} after epoch {self.epoch}")
+    def _start_from(self, path: Path) -> None:
+        other, _ = load_checkpoint(path)
+        for name in ("frontend_config", "model_config", "labels"):
+            if getattr(other, name) != getattr(self.spotter, name):
+                what = name.removesuffix("_config")
+                raise ValueError(f"init_from={path} has another {what} than this run; choose the same options")
+        self.spotter.load_state_dict(other.state_dict())
 
 
 def train(config: TrainConfig) -> float:

@@ -35,9 +35,9 @@ def site(models: Sequence[Path], ort: Path) -> Site:
     named: dict[str, Path] = {}
     for model in models:
         SpotterModel(model)
-        if model.name in named:
+        if (name := f"models/{model.name}") in named:
             raise ValueError(f"two models are called {model.name}; rename one")
-        named[f"models/{model.name}"] = model
+        named[name] = model
     urls = [urllib.parse.quote(name) for name in named]
     return {
         **{path.name: path for path in sorted(PAGE.iterdir()) if path.suffix in TYPES},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import itertools
 import json
 import os
@@ -45,7 +46,7 @@ class Chromium:
         self._read, from_browser = os.pipe()
 
         def wire() -> None:  # the browser reads from 3 and writes to 4
-            ends = os.dup(to_browser), os.dup(from_browser)
+            ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_browser, from_browser)]
             os.dup2(ends[0], 3)
             os.dup2(ends[1], 4)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy_lstm import lstm
 
-from kws import __version__, export
+from kws import __version__, export, parity
 from kws.config import FrontendConfig, ModelConfig
 from kws.export import ExportError, export_onnx
 from kws.model import KeywordSpotter
@@ -113,24 +113,24 @@ def test_the_file_describes_itself(exported):
 
 
 def test_a_parity_error_leaves_no_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "PARITY_TOLERANCE", 1e-12)
+    monkeypatch.setattr(parity, "TOLERANCE", 1e-12)
     with pytest.raises(ExportError, match="differ by"):
         export_onnx(make(), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_state_that_is_ignored_is_noticed(tmp_path, monkeypatch):
-    trace = export._trace
+    trace = export.trace
 
-    def without_state(spotter, block_size):
-        graph = trace(spotter, block_size)
+    def without_state(spotter, *options):
+        graph = trace(spotter, *options)
         graph.graph.input[1].name = "unused"
         zeros = onnx.numpy_helper.from_array(np.zeros((1, spotter.state_size), np.float32), "state")
         graph.graph.initializer.append(zeros)
         graph.graph.input[1].name = "unused"
         return graph
 
-    monkeypatch.setattr(export, "_trace", without_state)
+    monkeypatch.setattr(export, "trace", without_state)
     with pytest.raises(Exception, match=r"state|unused"):
         export_onnx(make(), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -237,7 +237,8 @@ def test_overruns_are_counted_and_a_lost_device_is_opened_again(
 def test_audio_that_nobody_takes_is_counted_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeSoundDevice("USB microphone")
     monkeypatch.setitem(sys.modules, "sounddevice", fake)
-    source = capture.Microphone(16000)
+    source = capture.Microphone(16000, "0")
+    assert source._device == "USB microphone"  # looked for by its name should it go away
     source._queue = queue.Queue(2)
     for _ in range(5):
         fake.streams[0].callback(np.zeros((960, 2), np.float32), 960, None, SimpleNamespace(**SILENT))

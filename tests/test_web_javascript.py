@@ -92,7 +92,9 @@ def test_the_resampler(tmp_path: Path) -> None:
           const input = Float32Array.from(given.inputs[i]);
           const run = (step) => {
             const out = [];
-            for (let at = 0; at < input.length; at += step) out.push(...resampler.process(input.subarray(at, at + step)));
+            for (let at = 0; at < input.length; at += step) {
+              out.push(...resampler.process(input.subarray(at, at + step)));
+            }
             return [...out, ...resampler.flush()];
           };
           return [run(input.length), run(441)];

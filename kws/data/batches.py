@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
+from kws.data.stream_crops import StreamCrops
+
+SILENT, CROPPED = -1, -2  # stand for a clip that is drawn when its batch is made
 
 
 @dataclass
@@ -25,7 +29,14 @@ class TrainBatches:
     """The training split as epochs of shuffled batches; all draws come from (seed, epoch, rank)."""
 
     def __init__(
-        self, corpus: Corpus, config: DataConfig, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        corpus: Corpus,
+        config: DataConfig,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        sample_rate: int = 16000,
     ) -> None:
         """`batch_size` clips a batch in this process; each of `world_size` processes sees its share of an epoch."""
         self.clips, self.noise = corpus.splits["train"], corpus.noise["train"]
@@ -37,19 +48,25 @@ class TrainBatches:
         n_keywords = len(self.keyword_indices)
         self.n_unknown = min(len(self.unknown_indices), round(config.train_unknown_ratio * n_keywords))
         self.n_silence = round(config.train_silence_ratio * n_keywords) if self.silence_label >= 0 else 0
-        self.n_batches = (n_keywords + self.n_unknown + self.n_silence) // (batch_size * world_size)
+        self.crops: StreamCrops | None = None
+        if config.train_stream:
+            folder = Path(config.train_stream).expanduser()
+            self.crops = StreamCrops(folder, corpus.labels, self.clips.clip_length, sample_rate)
+        self.n_stream = round(config.train_stream_ratio * n_keywords) if self.crops else 0
+        n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_stream
+        self.n_batches = n_clips // (batch_size * world_size)
         if self.n_batches == 0:
             raise ValueError(
-                f"trainer.batch_size {batch_size} (of {world_size} processes) is more than an epoch of {n_keywords} keyword "
-                "clips fills; choose a smaller one"
+                f"trainer.batch_size {batch_size} (of {world_size} processes) is more than the {n_clips} clips of an "
+                "epoch; choose a smaller one"
             )
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full."""
         order = np.random.default_rng([self.seed, epoch])
         unknown = order.permutation(self.unknown_indices)[: self.n_unknown]
-        silence = np.full(self.n_silence, -1)
-        indices = order.permutation(np.concatenate([self.keyword_indices, unknown, silence]))
+        drawn = np.repeat([SILENT, CROPPED], [self.n_silence, self.n_stream])
+        indices = order.permutation(np.concatenate([self.keyword_indices, unknown, drawn]))
         batches = indices[: self.n_batches * self.batch_size * self.world_size].reshape(-1, self.batch_size)
         batches = batches[self.rank :: self.world_size]
         rng = np.random.default_rng([self.seed, epoch, self.rank, 1])
@@ -64,7 +81,10 @@ class TrainBatches:
         spoken = indices >= 0
         waveform = np.empty((len(indices), self.clips.clip_length), np.int16)
         waveform[spoken] = self.clips.waveforms(indices[spoken])
-        n_silence = int((~spoken).sum())
-        if n_silence:
-            waveform[~spoken] = silence_clips(self.noise, n_silence, self.clips.clip_length, rng)
-        return Batch(waveform, np.where(spoken, self.clips.labels[indices], self.silence_label))
+        labels = np.where(spoken, self.clips.labels[indices], self.silence_label)
+        if n_silence := int((indices == SILENT).sum()):
+            waveform[indices == SILENT] = silence_clips(self.noise, n_silence, self.clips.clip_length, rng)
+        if self.crops and (n_cropped := int((indices == CROPPED).sum())):
+            starts, labels[indices == CROPPED] = self.crops.draw(n_cropped, rng)
+            waveform[indices == CROPPED] = self.crops.waveforms(starts)
+        return Batch(waveform, labels)

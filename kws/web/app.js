@@ -16,6 +16,7 @@ const picture = new Spectrogram(byId("spectrogram"), byId("marks"));
 const rows = new Map(); // keyword -> its elements
 let spotter, features, microphone;
 let work = Promise.resolve(); // what must end before the next block may be fed
+const drawn = { picture: 0, numbers: 0 }; // the clock when it was
 const figures = { level: -Infinity, load: 0, delay: 0, lost: 0 };
 
 const say = (text) => (byId("status").textContent = text);
@@ -43,7 +44,8 @@ async function useModel(name, bytes) {
   await stop();
   byId("listen").disabled = true;
   say(`Loading ${name}…`);
-  const model = await SpotterModel.load(bytes, ort);
+  const model = await SpotterModel.load(bytes, ort).finally(() => (byId("listen").disabled = !spotter));
+  await spotter?.model.session.release();
   spotter = new StreamingSpotter(model);
   features = new Features(model.metadata.frontend);
   const parts = model.keywords.map(keywordRow);
@@ -51,12 +53,20 @@ async function useModel(name, bytes) {
   begin();
   byId("listen").disabled = false;
   const block = (1000 * model.metadata.block_size) / model.metadata.sample_rate;
-  say(`${name} is ready: ${model.keywords.length} keywords, ${Math.round(bytes.length / 1000)} kB, a step every ${block} ms.`);
+  say(
+    `${name} is ready: ${model.keywords.length} keywords, ${Math.round(bytes.length / 1000)} kB, a step every ${block} ms.`,
+  );
 }
 
 function keywordRow(keyword) {
   const part = (tag, className) => Object.assign(document.createElement(tag), { className });
-  const [row, name, track, fill, value] = [part("div", "keyword"), part("span", "name"), part("div", "track"), part("div", "fill"), part("span", "value")];
+  const [row, name, track, fill, value] = [
+    part("div", "keyword"),
+    part("span", "name"),
+    part("div", "track"),
+    part("div", "fill"),
+    part("span", "value"),
+  ];
   const slider = Object.assign(part("input"), { type: "range", min: 0, max: 1, step: 0.01 });
   slider.value = spotter.detector.thresholds.get(keyword);
   slider.setAttribute("aria-label", `Threshold of ${keyword}`);
@@ -87,7 +97,12 @@ function begin() {
 function show(detection) {
   const row = document.createElement("tr");
   Object.assign(row.dataset, detection, { at: performance.timeOrigin + performance.now() });
-  const cells = [detection.keyword, detection.score.toFixed(3), `${detection.start.toFixed(2)} s`, `${detection.end.toFixed(2)} s`];
+  const cells = [
+    detection.keyword,
+    detection.score.toFixed(3),
+    `${detection.start.toFixed(2)} s`,
+    `${detection.end.toFixed(2)} s`,
+  ];
   row.append(...cells.map((text) => Object.assign(document.createElement("td"), { textContent: text })));
   byId("detections").prepend(row);
   if (byId("detections").rows.length > MOST_DETECTIONS) byId("detections").lastElementChild.remove();
@@ -97,7 +112,7 @@ function show(detection) {
   picture.mark(detection.keyword, detection.end);
 }
 
-/** The next samples at the model's rate: into the model and onto the screen. */
+/** The next samples at the model's rate, into the model and onto the screen -> the detections they bring. */
 async function feed(samples) {
   const power = samples.reduce((sum, x) => sum + x * x, 0) / (samples.length || 1);
   figures.level = Math.max(10 * Math.log10(power + 1e-12), figures.level - samples.length / 500);
@@ -107,6 +122,7 @@ async function feed(samples) {
   const seconds = samples.length / spotter.model.metadata.sample_rate;
   figures.load += ((performance.now() - begun) / 1000 - figures.load * seconds) / 2;
   found.forEach(show);
+  return found;
 }
 
 async function listen() {
@@ -120,14 +136,18 @@ async function listen() {
     byId("detections").dataset.begun = base; // the clock at the stream's first sample
     if (gap) figures.lost += 1;
     const converted = resampler.process(samples);
-    work = work.then(() => feed(converted)).then(() => {
-      if (microphone) figures.delay += 0.05 * (1000 * (microphone.now() - time) - figures.delay);
-    }).catch(complain);
+    work = work
+      .then(() => feed(converted))
+      .then(() => {
+        if (microphone) figures.delay += 0.05 * (1000 * (microphone.now() - time) - figures.delay);
+      })
+      .catch(complain);
   };
-  const lost = () => attempt(async () => {
-    await stop();
-    throw new Error("The microphone is gone: plug it in again, then start again.");
-  });
+  const lost = () =>
+    attempt(async () => {
+      await stop();
+      throw new Error("The microphone is gone: plug it in again, then start again.");
+    });
   microphone = await openMicrophone(take, lost);
   byId("listen").textContent = "Stop";
   say(`Listening to ${microphone.name}, ${microphone.rate} Hz.`);
@@ -150,13 +170,15 @@ async function spotFile(file) {
   const { sample_rate } = spotter.model.metadata;
   say(`Spotting ${file.name}…`);
   const samples = await readFile(file, sample_rate);
+  let count = 0;
   for (let at = 0; at < samples.length; at += sample_rate) {
-    await feed(samples.subarray(at, at + sample_rate));
+    count += (await feed(samples.subarray(at, at + sample_rate))).length;
     await new Promise((resolve) => setTimeout(resolve)); // let the page breathe
   }
-  (await spotter.flush()).forEach(show);
+  const rest = await spotter.flush();
+  rest.forEach(show);
   const seconds = (samples.length / sample_rate).toFixed(1);
-  say(`${file.name}: ${byId("detections").rows.length} detections in ${seconds} s.`);
+  say(`${file.name}: ${count + rest.length} detections in ${seconds} s.`);
 }
 
 async function open(file) {
@@ -171,21 +193,31 @@ async function fetchModel(url) {
   await useModel(decodeURIComponent(url.split("/").pop()), new Uint8Array(await answer.arrayBuffer()));
 }
 
+/** Put the newest state on the screen, thirty times a second, the numbers ten times. */
 function draw() {
-  picture.draw();
-  const now = performance.now();
-  for (const { row, fill, value, index, litUntil } of rows.values()) {
-    const posterior = spotter.detector.posteriors[index];
-    fill.style.transform = `scaleX(${posterior})`;
-    value.textContent = posterior.toFixed(2);
-    row.classList.toggle("lit", now < litUntil);
-  }
-  const live = Boolean(microphone);
-  byId("level").textContent = figures.level > -Infinity ? `${figures.level.toFixed(0)} dBFS` : "–";
-  byId("load").textContent = figures.load ? `${(100 * figures.load).toFixed(1)} %` : "–";
-  byId("delay").textContent = live ? `${Math.max(0, figures.delay).toFixed(0)} ms` : "–";
-  byId("lost").textContent = figures.lost;
   requestAnimationFrame(draw);
+  if (!spotter) return;
+  const now = performance.now();
+  if (now - drawn.picture > 1000 / 33) {
+    drawn.picture = now;
+    picture.draw();
+    for (const { row, fill, index, litUntil } of rows.values()) {
+      fill.style.transform = `scaleX(${spotter.detector.posteriors[index].toFixed(3)})`;
+      row.classList.toggle("lit", now < litUntil);
+    }
+  }
+  if (now - drawn.numbers > 100) {
+    drawn.numbers = now;
+    for (const { value, index } of rows.values()) write(value, spotter.detector.posteriors[index].toFixed(2));
+    write(byId("level"), figures.level > -Infinity ? `${figures.level.toFixed(0)} dBFS` : "–");
+    write(byId("load"), figures.load ? `${(100 * figures.load).toFixed(1)} %` : "–");
+    write(byId("delay"), microphone ? `${Math.max(0, figures.delay).toFixed(0)} ms` : "–");
+    write(byId("lost"), String(figures.lost));
+  }
+}
+
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
 }
 
 byId("listen").addEventListener("click", () => attempt(() => (microphone ? stop() : listen())));
@@ -209,5 +241,5 @@ attempt(async () => {
   const urls = await (await fetch("models.json")).json();
   byId("model").append(...urls.map((url) => new Option(decodeURIComponent(url.split("/").pop()), url)));
   await fetchModel(urls[0]);
-  requestAnimationFrame(draw);
 });
+requestAnimationFrame(draw);

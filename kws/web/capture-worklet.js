@@ -1,5 +1,7 @@
 // On the audio thread: hands the microphone's samples over, its first two channels averaged, 10 ms and more at once.
 
+const STARTING = 0.2; // seconds in which a browser's audio may stutter before it runs
+
 class Capture extends AudioWorkletProcessor {
   constructor() {
     super();
@@ -9,9 +11,12 @@ class Capture extends AudioWorkletProcessor {
   }
 
   process([channels]) {
-    if (!channels.length) return true;
+    if (!channels.length) {
+      this.next = 0; // the microphone pauses: that is no overrun
+      return true;
+    }
     const [left, right = left] = channels;
-    const gap = this.next ? currentFrame - this.next : 0;
+    const gap = this.next && currentTime > STARTING ? currentFrame - this.next : 0;
     this.next = currentFrame + left.length;
     for (let i = 0; i < left.length; i += 1) this.block[this.filled + i] = (left[i] + right[i]) / 2;
     this.filled += left.length;

@@ -49,7 +49,9 @@ export class Detector {
     this.frameLength = frameLength;
     this.sampleRate = sampleRate;
     this.blockSize = blockSize || frameLength;
-    this.keywords = new Map([...labels.entries()].filter(([, name]) => !name.startsWith("_")).map(([k, name]) => [name, k]));
+    this.keywords = new Map(
+      [...labels.entries()].filter(([, name]) => !name.startsWith("_")).map(([k, name]) => [name, k]),
+    );
     this.longer = this.config.suppress ?? longerKeywords([...this.keywords.keys()]);
     this.thresholds = new Map();
     for (const name of this.keywords.keys()) {
@@ -69,7 +71,13 @@ export class Detector {
     this.history = []; // evidence of the last frames, the newest last, at most a window
     this.posteriors = this.labels.map(() => 0);
     this.held = []; // {last frame to wait, k, detection}
-    this.tracks = this.labels.map(() => ({ active: false, releaseFrom: 0, freshFrom: -Infinity, run: 0, last: -Infinity }));
+    this.tracks = this.labels.map(() => ({
+      active: false,
+      releaseFrom: 0,
+      freshFrom: -Infinity,
+      run: 0,
+      last: -Infinity,
+    }));
   }
 
   /** The next frame's logits -> the detections that it brings. */

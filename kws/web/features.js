@@ -58,7 +58,10 @@ function melFilters(config, bins) {
   return Array.from({ length: config.n_mels }, (_, band) => {
     const [left, centre, right] = edges.slice(band, band + 3);
     const all = places.map((f) => Math.max(0, Math.min((f - left) / (centre - left), (right - f) / (right - centre))));
-    const first = Math.max(0, all.findIndex((weight) => weight > 0));
+    const first = Math.max(
+      0,
+      all.findIndex((weight) => weight > 0),
+    );
     return { first, weights: all.slice(first).filter((weight) => weight > 0) };
   });
 }

@@ -3,7 +3,16 @@
 import { Detector } from "./detector.js";
 
 const FORMAT = 1;
-const NEEDED = ["labels", "sample_rate", "hop_length", "frame_length", "block_size", "state_size", "detector", "frontend"];
+const NEEDED = [
+  "labels",
+  "sample_rate",
+  "hop_length",
+  "frame_length",
+  "block_size",
+  "state_size",
+  "detector",
+  "frontend",
+];
 const METADATA_PROPS = 14; // the field of ONNX's ModelProto: {1: key, 2: value}, repeated
 
 /** The metadata of an ONNX file (Uint8Array), each value JSON. Throws an Error for a file that is no kws model. */
@@ -23,7 +32,8 @@ export function readMetadata(bytes) {
   } catch {
     throw new Error("This is not an ONNX file.");
   }
-  if (metadata.kws_format !== FORMAT) throw new Error(`This is not a kws model of format ${FORMAT}; export it with kws.`);
+  if (metadata.kws_format !== FORMAT)
+    throw new Error(`This is not a kws model of format ${FORMAT}; export it with kws.`);
   const missing = NEEDED.filter((key) => !(key in metadata));
   if (missing.length) throw new Error(`The model's metadata has no ${missing.join(", ")}; export it again.`);
   return metadata;
@@ -98,7 +108,7 @@ export class StreamingSpotter {
   async feed(samples) {
     const found = [];
     this.fed += samples.length;
-    for (let at = 0; at < samples.length; ) {
+    for (let at = 0; at < samples.length;) {
       const part = samples.subarray(at, at + this.block.length - this.filled);
       this.block.set(part, this.filled);
       this.filled += part.length;

@@ -3,7 +3,15 @@
 const FRAMES = 500; // shown at once
 const FLOOR = -12; // natural logarithm of power drawn darkest
 const CEILING = 6;
-const COLOURS = [[13, 8, 45], [62, 27, 109], [125, 41, 112], [189, 60, 88], [236, 105, 55], [252, 175, 62], [252, 248, 190]];
+const COLOURS = [
+  [13, 8, 45],
+  [62, 27, 109],
+  [125, 41, 112],
+  [189, 60, 88],
+  [236, 105, 55],
+  [252, 175, 62],
+  [252, 248, 190],
+];
 
 export class Spectrogram {
   constructor(canvas, marks) {

@@ -1,0 +1,91 @@
+"""Clips cut at random from hours of running audio, labelled by what is said in them, to train on beside words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from kws.config import SILENCE, UNKNOWN
+from kws.data.errors import DataError
+from kws.stream_labels import StreamFile, read_stream
+
+Int16 = NDArray[np.int16]
+Int64 = NDArray[np.int64]
+
+GRID = 0.01  # s between the places where a clip may begin
+HEARD = 0.25  # s of other speech that make a clip `_unknown_`
+LATEST = 0.6  # s between a keyword's end and the clip's, at most
+SHARES = {"keyword": 0.3, UNKNOWN: 0.6, SILENCE: 0.1}  # of the clips drawn
+
+
+class StreamCrops:
+    """A stream folder (`python -m kws.make_stream`, or recordings with a `labels.csv`) as a source of clips.
+
+    A clip is a keyword's if it holds that whole word, ending within its last 0.6 s, and nothing said behind it;
+    `_unknown_` if it holds other speech and no part of a keyword; `_silence_` if nothing is said in it. Other places
+    are not used.
+    """
+
+    def __init__(self, folder: Path, labels: Sequence[str], clip_length: int, sample_rate: int) -> None:
+        """Read all of `folder` into memory (115 MB an hour). Raises `ValueError` for one that cannot be used."""
+        sounds, starts, numbers = [], [], []
+        self.clip_length, position = clip_length, 0
+        for file in read_stream(folder, labels):
+            samples, rate = soundfile.read(file.path, dtype="int16", always_2d=True)
+            if rate != sample_rate or samples.shape[1] != 1:
+                raise DataError(f"{file.path} is {rate} Hz, {samples.shape[1]} channels; a stream to train on must be "
+                                f"{sample_rate} Hz, mono")  # fmt: skip
+            places = np.arange(0, max(0, len(samples) - clip_length), round(GRID * sample_rate))
+            found = label_places(file, places / sample_rate, clip_length / sample_rate, labels)
+            sounds.append(samples[:, 0])
+            starts.append(places[found >= 0] + position)
+            numbers.append(found[found >= 0])
+            position += len(samples)
+        self._samples, all_starts, all_labels = np.concatenate(sounds), np.concatenate(starts), np.concatenate(numbers)
+        others = {UNKNOWN: list(labels).index(UNKNOWN), SILENCE: list(labels).index(SILENCE)}
+        kinds = {name: all_labels == number for name, number in others.items()}
+        kinds["keyword"] = ~(kinds[UNKNOWN] | kinds[SILENCE])
+        self._starts = {name: all_starts[kind] for name, kind in kinds.items() if kind.any()}
+        self._labels = {name: all_labels[kind] for name, kind in kinds.items() if kind.any()}
+        if not self._starts:
+            raise DataError(f"{folder} holds no place for a clip; it must be longer than a clip")
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[Int64, Int64]:
+        """Places of `count` clips and their labels, int64 `[count]` each: three tenths keywords, a tenth silence."""
+        shares = np.array([SHARES[name] for name in self._starts])
+        kinds = rng.choice(len(shares), count, p=shares / shares.sum())
+        starts, labels = np.empty(count, np.int64), np.empty(count, np.int64)
+        for kind, name in enumerate(self._starts):
+            chosen = rng.integers(len(self._starts[name]), size=int((kinds == kind).sum()))
+            starts[kinds == kind], labels[kinds == kind] = self._starts[name][chosen], self._labels[name][chosen]
+        return starts, labels
+
+    def waveforms(self, starts: Int64) -> Int16:
+        """The clips at `starts`, int16 `[len(starts), clip_length]`."""
+        return np.stack([self._samples[start : start + self.clip_length] for start in starts])
+
+
+def label_places(file: StreamFile, starts: NDArray[np.float64], seconds: float, labels: Sequence[str]) -> Int64:
+    """The label of a clip of `seconds` at each of `starts` (s) of a file, -1 for none: int64 `[len(starts)]`."""
+    ends = starts + seconds
+    result = np.full(len(starts), -1, np.int64)
+
+    def overlaps(margin: float, keywords: bool) -> NDArray[np.int64]:
+        events = [event for event in file.events if event.keyword.startswith("_") != keywords]
+        onsets, offsets = (np.sort([getattr(event, name) for event in events]) for name in ("onset", "offset"))
+        return np.searchsorted(onsets, ends - margin) - np.searchsorted(offsets, starts + margin, "right")
+
+    no_keyword = overlaps(0, True) == 0
+    result[no_keyword & (overlaps(HEARD, False) > 0)] = list(labels).index(UNKNOWN)
+    result[no_keyword & (overlaps(0, False) == 0)] = list(labels).index(SILENCE)
+    following = [*file.events[1:], None]
+    for event, after in zip(file.events, following, strict=True):
+        if not event.keyword.startswith("_"):
+            earliest_end, latest_end = event.offset, min(event.offset + LATEST, after.onset if after else np.inf)
+            whole = (starts <= event.onset) & (ends >= earliest_end) & (ends <= latest_end)
+            result[whole] = list(labels).index(event.keyword)
+    return result

@@ -1,0 +1,74 @@
+"""Many streams in one call: each as if it were alone, whatever its neighbours do."""
+
+import numpy as np
+import pytest
+from tiny_onnx import BLOCK_SIZE, say, write_tiny
+
+from kws.batched import BatchedSpotter
+from kws.onnx_model import ModelError
+from kws.streaming import StreamingSpotter
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("batched") / "any.onnx", batch="batch")
+
+
+def alone(path, samples):
+    spotter = StreamingSpotter(path)
+    return spotter.feed(samples) + spotter.flush()
+
+
+def test_every_stream_is_as_if_alone(path):
+    """Streams of different lengths, cut into calls of different sizes."""
+    streams = [say("yn"), say("nyn"), say(""), say("yy")]
+    spotter, rng = BatchedSpotter(path, len(streams)), np.random.default_rng(0)
+    found, places = [[] for _ in streams], [0] * len(streams)
+    while any(place < len(stream) for place, stream in zip(places, streams, strict=True)):
+        cuts = [place + int(rng.integers(0, 3 * BLOCK_SIZE)) for place in places]
+        parts = [stream[a:b] for stream, a, b in zip(streams, places, cuts, strict=True)]
+        for mine, new in zip(found, spotter.feed(parts), strict=True):
+            mine += new
+        places = cuts
+    for i, stream in enumerate(streams):
+        assert [d._asdict() for d in found[i] + spotter.flush(i)] == [d._asdict() for d in alone(path, stream)]
+    assert [len(mine) for mine in found] == [2, 3, 0, 2]
+
+
+def test_neighbours_do_not_change_a_bit_of_the_state(path):
+    ours = say("yn")[: 20 * BLOCK_SIZE]
+    states = []
+    for neighbour in (np.zeros_like(ours), np.full_like(ours, 0.9), ours[:0]):
+        spotter = BatchedSpotter(path, 2)
+        spotter.feed([ours, neighbour])
+        states.append(spotter._stepper.state[0].copy())
+    assert (states[0] == states[1]).all()
+    assert (states[0] == states[2]).all()
+
+
+def test_one_stream_can_begin_anew(path):
+    spotter = BatchedSpotter(path, 2)
+    first = say("y")
+    spotter.feed([first, first])
+    spotter.reset(0)
+    again = spotter.feed([first, first[:0]])[0] + spotter.flush(0)
+    assert [d._asdict() for d in again] == [d._asdict() for d in alone(path, first)]
+
+
+def test_bad_samples_change_nothing(path):
+    spotter = BatchedSpotter(path, 2)
+    good = say("y")
+    with pytest.raises(ValueError, match="NaN"):
+        spotter.feed([good, np.array([np.nan], np.float32)])
+    with pytest.raises(ValueError, match="give an array for each of the 2"):
+        spotter.feed([good])
+    assert not spotter._stepper.state.any()
+
+
+def test_what_cannot_be_batched_is_refused(path, tmp_path):
+    with pytest.raises(ModelError, match="steps 1 streams at once, not 4; export it with batch_size=4"):
+        BatchedSpotter(write_tiny(tmp_path / "one.onnx"), 4)
+    with pytest.raises(ModelError, match="int8, whose scales"):
+        BatchedSpotter(write_tiny(tmp_path / "int8.onnx", batch="batch", precision="int8"), 4)
+    with pytest.raises(ValueError, match="n_streams is 0"):
+        BatchedSpotter(path, 0)
