@@ -58,7 +58,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
         print(f"{peer}: skipped, {reason}")
     print("\nstreams that one core keeps up with in real time (model alone / with detectors)")
     for entry_ in streams:
-        counts = ", ".join(f"N={row['n']}: {row['model']:,.0f} / {row['spotter']:,.0f}" for row in entry_["streams"])
+        counts = ", ".join(f"N={row['n']:g}: {row['model']:,.0f} / {row['spotter']:,.0f}" for row in entry_["streams"])
         print(f"{entry_['model']}, blocks of {entry_['block_ms']:g} ms: {counts}")
     if config.output:
         Path(config.output).write_text(json.dumps(report, indent=2) + "\n")

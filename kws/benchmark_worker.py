@@ -12,10 +12,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kws.onnx_model import Stepper
 
 STARTED = time.perf_counter()
-WARM_STEPS, STEPS, FILE_SECONDS = 300, 3000, 60
+WARM_STEPS, ROUNDS, STEPS, FILE_SECONDS = 300, 10, 300, 60
 STREAMS = (1, 8, 64, 512)
 
 # A system is loaded by a function of a file that returns (step, samples of a step at 16 kHz, file or None, extras).
@@ -141,7 +144,7 @@ def peak_memory() -> float:
 
 
 def measure(system: str, file: str) -> dict[str, Any]:
-    """Load time, peak memory, and the time of each of `STEPS` warm steps of quiet noise and tone."""
+    """Load time, peak memory, and the time of a warm step in the quietest of `ROUNDS` rounds."""
     step, size, path, extras = SYSTEMS[system](file)
     import numpy as np
 
@@ -170,14 +173,17 @@ def measure(system: str, file: str) -> dict[str, Any]:
     }
 
 
-def _times(step: Callable[[Any], Any], blocks: list[Any]) -> list[float]:
-    """Seconds of each of `STEPS` steps, sorted."""
-    times = []
-    for i in range(STEPS):
-        before = time.perf_counter()
-        step(blocks[i % len(blocks)])
-        times.append(time.perf_counter() - before)
-    return sorted(times)
+def _times(step: Callable[[Any], Any], blocks: list[Any], steps: int = STEPS) -> list[float]:
+    """Seconds of each of `steps` steps, sorted: of the round with the lowest median."""
+    rounds = []
+    for _ in range(ROUNDS):
+        times = []
+        for i in range(steps):
+            before = time.perf_counter()
+            step(blocks[i % len(blocks)])
+            times.append(time.perf_counter() - before)
+        rounds.append(sorted(times))
+    return min(rounds, key=lambda times: times[steps // 2])
 
 
 def measure_file(file: str) -> dict[str, Any]:
@@ -189,12 +195,12 @@ def measure_file(file: str) -> dict[str, Any]:
     spotter = StreamingSpotter(file)
     samples = (0.05 * np.sin(np.arange(FILE_SECONDS * spotter.model.sample_rate) * 0.3)).astype(np.float32)
     rounds = []
-    for _ in range(6):
+    for _ in range(ROUNDS):
         before = time.perf_counter()
         spotter.feed(samples)
         spotter.flush()
         rounds.append(time.perf_counter() - before)
-    return {"times_real_time": FILE_SECONDS / sorted(rounds)[2]}
+    return {"times_real_time": FILE_SECONDS / min(rounds)}
 
 
 def measure_streams(file: str) -> dict[str, Any]:
@@ -209,23 +215,17 @@ def measure_streams(file: str) -> dict[str, Any]:
     wave = (0.05 * np.sin(np.arange(model.block_size) * 0.3)).astype(np.float32)
     seconds = model.block_size / model.sample_rate
     for n in STREAMS if model.batch_size is None else (model.batch_size,):
-        spotter = BatchedSpotter(model, n)
-        samples = [wave] * n
-        spotter.feed(samples)
-        row: dict[str, Any] = {"n": n}
-        steps: dict[str, Callable[[], Any]] = {
-            "model": Stepper(model, n).step,
-            "spotter": functools.partial(spotter.feed, samples),
-        }
+        stepper, spotter, row = Stepper(model, n), BatchedSpotter(model, n), {"n": float(n)}
+        steps: dict[str, Callable[[Any], Any]] = {"model": functools.partial(_step, stepper), "spotter": spotter.feed}
         for name, step in steps.items():
-            times = []
-            for _ in range(max(20, 1500 // n)):
-                before = time.perf_counter()
-                step()
-                times.append(time.perf_counter() - before)
-            row[name] = n * seconds / sorted(times)[len(times) // 2]
+            times = _times(step, [[wave] * n], max(4, 200 // n))
+            row[name] = n * seconds / times[len(times) // 2]
         found.append(row)
     return {"block_ms": 1000 * seconds, "streams": found}
+
+
+def _step(stepper: Stepper, _: Any) -> None:
+    stepper.step()
 
 
 def main() -> int:

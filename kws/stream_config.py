@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from kws.config import SPLITS, DataConfig, SpeechCommandsConfig
+from kws.config import SPLITS, DataConfig
 
 
 def _at_least(name: str, value: float, low: float, *, above: bool = False) -> None:
@@ -23,7 +23,7 @@ class MakeStreamConfig:
     """Hours of audio with keywords at known places, and hours without, from the clips of a split."""
 
     stream: str = "???"  # the folder to make
-    data: DataConfig = field(default_factory=SpeechCommandsConfig)
+    data: DataConfig = field(default_factory=DataConfig)  # of the chosen source
     split: str = "validation"
     positive_hours: float = 2.0  # keywords among unknown words
     negative_hours: float = 5.0  # sentences, unknown words and noise, no keyword

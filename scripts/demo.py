@@ -1,4 +1,7 @@
-"""`make demo`: synthetic speech, training, evaluation, export, and a minute of speech through the streaming runtime."""
+"""`make demo`: synthetic speech, training, evaluation, export, and a minute of speech through the streaming runtime.
+
+Usage: python scripts/demo.py [overrides of the training, e.g. trainer.epochs=1]
+"""
 
 import subprocess
 import sys
@@ -25,7 +28,7 @@ def minute_of_speech(corpus, sample_rate, rng):
     """Test clips with pauses over quiet noise: the waveform and [(onset s, word)]."""
     clips = corpus.splits["test"]
     waveform = rng.normal(0, 0.002, MINUTE * sample_rate).astype(np.float32)
-    chosen = rng.choice(len(clips), int(MINUTE / SLOT_SECONDS) - 1, replace=False)
+    chosen = rng.permutation(len(clips))[: int(MINUTE / SLOT_SECONDS) - 1]
     truth = []
     for slot, index in enumerate(chosen):
         start = int((slot * SLOT_SECONDS + 0.4 * rng.random() + 0.1) * sample_rate)
@@ -37,7 +40,7 @@ def minute_of_speech(corpus, sample_rate, rng):
 
 def main() -> None:
     started = time.perf_counter()
-    run("-m", "kws.train", "experiment=demo", f"run_dir={RUN_DIR}")
+    run("-m", "kws.train", "experiment=demo", f"run_dir={RUN_DIR}", *sys.argv[1:])
     run("-m", "kws.evaluate", f"model={RUN_DIR}/best.safetensors", "split=test")
     run("-m", "kws.export", f"checkpoint={RUN_DIR}/best.safetensors")
 

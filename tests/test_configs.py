@@ -17,10 +17,25 @@ def test_every_group_member_composes(member):
 
 @pytest.mark.parametrize(
     ("name", "overrides"),
-    [("evaluate", ["model=x"]), ("evaluate", ["model=x", "data=folder"]), ("export", ["checkpoint=x"])],
+    [
+        ("evaluate", ["model=x"]),
+        ("evaluate", ["model=x", "data=folder"]),
+        ("export", ["checkpoint=x"]),
+        ("make_stream", ["stream=x"]),
+        ("make_stream", ["stream=x", "data=synthetic"]),
+        ("evaluate_stream", ["model=x", "stream=y"]),
+        ("calibrate", ["model=x", "stream=y"]),
+        ("benchmark", ["model=x"]),
+    ],
 )
 def test_every_command_composes(name, overrides):
     assert compose_config(name, overrides)
+
+
+def test_every_command_is_composed_above():
+    commands = {path.stem for path in (ROOT / "commands").glob("*.yaml")} - {"quiet"}
+    (cases,) = (mark for mark in test_every_command_composes.pytestmark if mark.name == "parametrize")
+    assert {name for name, _ in cases.args[1]} == commands
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("**/*.yaml")), ids=lambda p: str(p.relative_to(ROOT)))

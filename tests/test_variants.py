@@ -225,15 +225,17 @@ console.log(JSON.stringify({ logits: Array.from(logits.data), next_state: Array.
 
 
 @pytest.fixture(scope="module")
-def web_folder(tmp_path_factory):
-    """A folder in which node finds onnxruntime-web."""
+def web_folder():
+    """A folder in which node finds onnxruntime-web, installed once per machine."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("node and npm are not installed")
-    folder = tmp_path_factory.mktemp("web")
-    install = ["npm", "install", "--no-audit", "--no-fund", "onnxruntime-web"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=200)
-    if done.returncode:
-        pytest.skip(f"onnxruntime-web cannot be installed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+    folder = Path.home() / ".cache" / "kws-tests" / "onnxruntime-web"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "node_modules" / "onnxruntime-web").is_dir():
+        install = ["npm", "install", "--no-audit", "--no-fund", "onnxruntime-web"]
+        done = subprocess.run(install, cwd=folder, capture_output=True, text=True, timeout=200)
+        if done.returncode:
+            pytest.skip(f"onnxruntime-web cannot be installed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
     (folder / "run.mjs").write_text(WEB)
     return folder
 
