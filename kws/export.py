@@ -26,6 +26,15 @@ __all__ = ["ExportConfig", "ExportError", "export", "export_onnx"]
 VARIANTS = ("waveform", "features")
 PRECISIONS = ("float32", "int8")
 DATA_LICENCES = {"speech_commands": "CC BY 4.0"}
+LOCAL = (
+    "root",
+    "cache_dir",
+    "test_dir",
+    "train_stream",
+    "url",
+    "download",
+    "workers",
+)  # of one machine: not for the card
 
 
 @dataclass
@@ -151,7 +160,7 @@ def export(config: ExportConfig) -> Path:
     card: dict[str, Any] = {"validation_accuracy": info.get("best_accuracy"), "epochs": info.get("epoch")}
     card["licence"] = config.licence
     if trained := info.get("config"):
-        card["data"] = trained["data"]
+        card["data"] = {key: value for key, value in trained["data"].items() if key not in LOCAL}
         card["data_licence"] = DATA_LICENCES.get(trained["data"]["source"])
         card["clip_length"] = exact_samples(trained["data"]["clip_ms"], spotter.frontend_config.sample_rate)
     path.parent.mkdir(parents=True, exist_ok=True)
