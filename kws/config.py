@@ -153,7 +153,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
         _one_of("data.label_set", self.label_set, ("12", "35", "30", "all"))
-        for name in ("unknown_ratio", "silence_ratio", "train_unknown_ratio", "train_silence_ratio", "train_stream_ratio"):
+        ratios = ("unknown_ratio", "silence_ratio", "train_unknown_ratio", "train_silence_ratio", "train_stream_ratio")
+        for name in ratios:
             _between(f"data.{name}", getattr(self, name), 0, 10)
         if len(set(self.keywords)) != len(self.keywords):
             raise ValueError(f"data.keywords names a word twice: {', '.join(self.keywords)}")

@@ -54,8 +54,9 @@ class MakeStreamConfig:
             _at_least(name, getattr(self, name), 0)
         _at_least("positive_hours + negative_hours", self.positive_hours + self.negative_hours, 0, above=True)
         _at_least("file_minutes", self.file_minutes, 0.5)
-        shares = ("keyword_share", "spoken_share", "speech_share", "word_share", "sound_alike_share", "echo_probability")
-        for name in shares:
+        shares = ("keyword_share", "spoken_share", "speech_share", "word_share", "sound_alike_share")
+
+        for name in (*shares, "echo_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if self.speech_share + self.word_share > 1:
