@@ -78,13 +78,24 @@ def table(facts: dict[str, Any]) -> str:
         "multiplications": f"{_count(facts['multiplications_per_second'])} per second of audio",
         "threshold": f"{detector.get('threshold', 'default')}"
         + "".join(f", {keyword} {value:g}" for keyword, value in detector.get("thresholds", {}).items()),
-        "operating point": _line(facts["operating_point"]) or "not calibrated (python -m kws.calibrate)",
+        "operating point": _operating_point(facts["operating_point"] or {}),
         "accuracy": f"{facts['validation_accuracy']:.2%} on validation" if facts["validation_accuracy"] else UNKNOWN,
         "data": _line(facts["data"]) or UNKNOWN,
         "licence": f"{facts['licence'] or UNKNOWN}; data {facts['data_licence'] or UNKNOWN}",
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
+
+
+def _operating_point(point: dict[str, Any]) -> str:
+    """What `python -m kws.calibrate` measured, in one line."""
+    if not point:
+        return "not calibrated (python -m kws.calibrate)"
+    misses, alarms = (f"{point[name][0]:.3g} to {point[name][1]:.3g}" for name in ("frr_interval", "fa_interval"))
+    return (
+        f"misses {point['frr']:.3g} ({misses}) at {point['fa_per_hour']:.3g} false alarms an hour ({alarms}); "
+        f"{point['hours']:g} h of {point['stream']}, {point['events']} keywords"
+    )
 
 
 def _count(number: int | None) -> str:

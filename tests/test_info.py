@@ -94,12 +94,13 @@ def test_the_command_prints_text_or_json(exported, capsys):
 
 
 def test_it_shows_thresholds_and_operating_point(tmp_path, capsys):
-    card = {"operating_point": {"target_fa_per_hour": 0.5, "frr": 0.0312345}}
+    point = {"frr": 0.0312345, "frr_interval": [0.02, 0.04], "fa_per_hour": 0.5, "fa_interval": [0.1, 1.4]}
+    card = {"operating_point": {**point, "hours": 7.0, "stream": "hall", "events": 90}}
     path = write_tiny(tmp_path / "m.onnx", card=card)
     assert cli.main(["info", str(path)]) == 0
     text = capsys.readouterr().out
     assert "no 0.8" in text
-    assert "target_fa_per_hour 0.5, frr 0.03123" in text
+    assert "misses 0.0312 (0.02 to 0.04) at 0.5 false alarms an hour (0.1 to 1.4); 7 h of hall, 90 keywords" in text
     assert "not stated per second" in text
 
 

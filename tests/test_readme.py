@@ -33,7 +33,8 @@ REDUCED = {
     "python -m kws.export checkpoint=runs/demo/best.safetensors": [],
     "kws info runs/demo/best.onnx": [],
     "python -m kws.make_stream stream=streams/val data.root=data": [
-        "data.root=tones", "positive_hours=0.02", "negative_hours=0.02", "file_minutes=1.2", "workers=1",
+        "data.root=tones", "keyword_share=1.0", "positive_hours=0.08", "negative_hours=0.02", "file_minutes=1.2",
+        "workers=1",
     ],
     "python -m kws.evaluate_stream model=gsc12.onnx stream=streams/val": [],
     "python -m kws.calibrate model=gsc12.onnx stream=streams/val target_fa_per_hour=5": ["target_fa_per_hour=200"],

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -127,11 +128,17 @@ def test_wrong_calls_are_one_sentence(
 
 def test_ctrl_c_ends_the_server(model: Path, stub: Path) -> None:
     command = [sys.executable, "-m", "kws.web_server", "--model", model, "--ort", stub, "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def heed_ctrl_c() -> None:  # what runs the tests in the background may have had it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    )
     assert process.stdout is not None
     url = process.stdout.readline().split()[0]
     assert urllib.request.urlopen(url).status == 200
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert (process.returncode, error) == (0, "")
 
