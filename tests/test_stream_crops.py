@@ -62,6 +62,11 @@ def test_clips_are_the_samples_at_their_place(stream):
     np.testing.assert_array_equal(clips[:, -1], ((starts + 1) * RATE - 1).astype(np.int64) // 8)
 
 
+def test_labels_without_silence_are_refused(stream):
+    with pytest.raises(ValueError, match=r"data.train_stream needs the labels _silence_ and _unknown_; choose"):
+        StreamCrops(stream, ("yes", "no"), RATE, RATE)
+
+
 def test_other_rates_are_refused(stream):
     with pytest.raises(ValueError, match=r"a.wav is 16000 Hz, 1 channels; .*8000 Hz"):
         StreamCrops(stream, LABELS, RATE, 8000)

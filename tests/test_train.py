@@ -112,6 +112,23 @@ def test_resuming_with_other_options_is_refused(tones, finished, monkeypatch, ca
     assert "model.hidden_size differs" in error
 
 
+def test_a_run_can_start_from_another(tones, finished, tmp_path):
+    """With a learning rate of nothing, the weights stay those of the checkpoint."""
+    best = finished[0] / "best.safetensors"
+    options = ("trainer.epochs=1", "trainer.learning_rate=1e-12", f"init_from={best}")
+    result = train(tones, tmp_path / "run", *options)
+    assert result.returncode == 0, result.stderr
+    before, after = load_file(best), load_file(tmp_path / "run" / "best.safetensors")
+    for name in ("model.classifier.head.weight", "model.feature_mean"):
+        torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
+
+
+def test_starting_from_another_shape_is_refused(tones, finished, tmp_path, monkeypatch, capsys):
+    best = finished[0] / "best.safetensors"
+    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "model.hidden_size=20", f"init_from={best}")
+    assert "has another model than this run" in error
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tones, tmp_path, monkeypatch, capsys):
     error = fails(monkeypatch, capsys, tones, tmp_path / "run", "trainer.learning_rate=1e30", "trainer.gradient_clip=0")
     for part in ("the loss is", "at step", "learning rate 2.50e+29", "gradient norm"):

@@ -32,6 +32,8 @@ class StreamCrops:
 
     def __init__(self, folder: Path, labels: Sequence[str], clip_length: int, sample_rate: int) -> None:
         """Read all of `folder` into memory (115 MB an hour). Raises `ValueError` for one that cannot be used."""
+        if missing := {UNKNOWN, SILENCE} - set(labels):
+            raise DataError(f"data.train_stream needs the labels {' and '.join(sorted(missing))}; choose data.keywords")
         sounds, starts, numbers = [], [], []
         self.clip_length, position = clip_length, 0
         for file in read_stream(folder, labels):
