@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train mic bench wheel clean
+.PHONY: help demo test lint train models mic bench wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: $(VENV)/.train ## make data, train, evaluate, export and listen to a minut
 
 train: $(VENV)/.train ## train on Speech Commands; options in ARGS, e.g. make train ARGS='model=tiny data.root=...'
 	$(PY) -m kws.train $(ARGS)
+
+models: $(VENV)/.train ## make kws/models again: speech, training, export, thresholds, figures; hours, e.g. ARGS='data.root=DIR'
+	$(PY) scripts/make_models.py $(ARGS)
 
 $(VENV)/.mic: pyproject.toml
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)

@@ -98,6 +98,7 @@ class FrontendConfig:
 class ModelConfig:
     """Features to logits: optional causal convolutions and projection, stacked recurrent cells, a linear head."""
 
+    architecture: str = "recurrent"  # recurrent | bcresnet, which hears whole clips and is not streamed
     cell: str = "lstm"  # lstm | gru | rnn
     hidden_size: int = 96
     num_layers: int = 1
@@ -107,10 +108,12 @@ class ModelConfig:
     projection_size: int = 64  # features into the cell; 0: no projection
     dropout: float = 0.1
     forget_bias: float = 1.0
+    width: float = 1.0  # of the channels: 1 is BC-ResNet-1, 8 is BC-ResNet-8; used by bcresnet alone
     pooling: str = "mean"  # how frames become a clip score: sum | mean (kws.detector.pool_posteriors)
     pool_ms: float = 500.0  # over the last pool_ms of a clip, and the detector's default window
 
     def __post_init__(self) -> None:
+        _one_of("model.architecture", self.architecture, ("recurrent", "bcresnet"))
         _one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
         _one_of("model.pooling", self.pooling, ("sum", "mean"))
         _between("model.hidden_size", self.hidden_size, 1)
@@ -119,6 +122,9 @@ class ModelConfig:
         _between("model.time_stride", self.time_stride, 1)
         _between("model.projection_size", self.projection_size, 0)
         _between("model.dropout", self.dropout, 0, 0.95)
+        _between("model.width", self.width, 0.25)
+        if not self.is_streamed and self.time_stride != 1:
+            raise ValueError(f"model.time_stride {self.time_stride} does not go with bcresnet; choose 1")
         for channels in self.conv_channels:
             _between("model.conv_channels", channels, 1)
         if not self.conv_channels and self.time_stride != 1:
@@ -129,6 +135,11 @@ class ModelConfig:
             )
         if self.pool_ms <= 0:
             raise ValueError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether it gives logits as the audio comes, rather than once for a whole clip."""
+        return self.architecture == "recurrent"
 
 
 @dataclass
@@ -144,6 +155,7 @@ class DataConfig:
     silence_ratio: float = 0.1  # likewise silence
     train_unknown_ratio: float = 0.25  # likewise in an epoch of training, drawn anew each epoch
     train_silence_ratio: float = 0.15
+    train_noise_variants: int = 4  # copies of the background noise in other colours, to train on too
     train_stream: str = ""  # a folder of running audio to cut clips from too (python -m kws.make_stream split=train)
     train_stream_ratio: float = 0.4  # those clips as a share of the keyword clips
     clip_ms: float = 1000.0
@@ -164,6 +176,7 @@ class DataConfig:
         if self.clip_ms <= 0:
             raise ValueError(f"data.clip_ms is {self.clip_ms}; it must be above 0")
         _between("data.workers", self.workers, 0)
+        _between("data.train_noise_variants", self.train_noise_variants, 0)
 
 
 @dataclass
@@ -281,6 +294,17 @@ class TrainerConfig:
 
 
 @dataclass
+class DistillationConfig:
+    """A trained model whose posteriors the new one learns beside the labels (Hinton et al., 2015, arXiv 1503.02531)."""
+
+    teacher: str = ""  # a checkpoint with the same labels; empty: none
+    weight: float = 0.5  # of the teacher's posteriors in the targets; the rest is the label's
+
+    def __post_init__(self) -> None:
+        _between("distillation.weight", self.weight, 0, 1)
+
+
+@dataclass
 class TrainConfig:
     """One training run."""
 
@@ -289,6 +313,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     experiment: Any = None  # name of the recipe, when one was chosen
     seed: int = 0
     init_from: str = ""  # a checkpoint to start from: same front end, model and labels

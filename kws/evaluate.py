@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kws import data, entry, metrics, plots
+from kws import data, entry, error_analysis, metrics, plots
 from kws.checkpoint import load_checkpoint
-from kws.config import DATA_SOURCES, SPLITS, DataConfig, exact_samples
+from kws.config import DATA_SOURCES, SILENCE, SPLITS, DataConfig, SpeechCommandsConfig, exact_samples
 from kws.export import export_onnx
 from kws.scoring import OnnxModel, Posteriors, StepModel, TorchModel, carried_posteriors, isolated_posteriors
 from kws.streaming import SpotterModel
@@ -26,11 +27,14 @@ class EvaluateConfig:
     data: Any = None  # a data source; none: the one that the model was trained on
     split: str = "validation"
     carried: bool = True  # also with the state carried from clip to clip
+    snr_db: list[float] = field(default_factory=lambda: [20.0, 10.0, 5.0, 0.0])  # spoken clips in noise; []: not
     output: str = ""  # folder of the report; empty: beside the model
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
+        if not all(map(math.isfinite, self.snr_db)):
+            raise ValueError(f"snr_db is {self.snr_db}; give numbers of decibels")
 
 
 @dataclass
@@ -38,50 +42,59 @@ class Subject:
     """What is evaluated: `torch` and `onnx` ways to run it (one may be missing) and the data it was trained on."""
 
     torch: StepModel | None
-    onnx: SpotterModel
+    onnx: SpotterModel | None  # none of a model that hears whole clips
     trained_on: dict[str, Any]
+    sample_rate: int
 
 
 def load_subject(path: Path) -> Subject:
     """A checkpoint (also exported, to a temporary file) or an ONNX file, by its ending."""
     if path.suffix == ".onnx":
         onnx = SpotterModel(path)
-        return Subject(None, onnx, onnx.metadata.get("card", {}).get("data", {}))
+        return Subject(None, onnx, onnx.metadata.get("card", {}).get("data", {}), onnx.sample_rate)
     spotter, header = load_checkpoint(path)
+    trained_on, sample_rate = header["info"].get("config", {}).get("data", {}), spotter.frontend_config.sample_rate
+    if not spotter.model_config.is_streamed:
+        return Subject(TorchModel(spotter), None, trained_on, sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         export_onnx(spotter, exported)
         onnx = SpotterModel(exported)
-    return Subject(TorchModel(spotter), onnx, header["info"].get("config", {}).get("data", {}))
+    return Subject(TorchModel(spotter), onnx, trained_on, sample_rate)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Evaluate by `config`: prints the figures, writes `report.json` and `confusion.png`, returns the report."""
+    """Evaluate by `config`: prints the figures, writes `report.json` and its pictures, returns the report."""
     path = Path(config.model)
     subject = load_subject(path)
     source = config.data or _rebuild(subject.trained_on, path)
-    onnx = OnnxModel(subject.onnx)
+    onnx = OnnxModel(subject.onnx) if subject.onnx else None
     model = subject.torch or onnx
-    corpus = data.load(source, subject.onnx.sample_rate, labels=model.labels)
+    assert model is not None
+    corpus = data.load(source, subject.sample_rate, labels=model.labels)
     clips = corpus.splits[config.split]
-    clip_length = exact_samples(source.clip_ms, subject.onnx.sample_rate, "data.clip_ms")
-    if clip_length % subject.onnx.block_size:
+    clip_length = exact_samples(source.clip_ms, subject.sample_rate, "data.clip_ms")
+    if subject.onnx and clip_length % subject.onnx.block_size:
         raise ValueError(
             f"data.clip_ms {source.clip_ms} is {clip_length} samples, not a multiple of the {subject.onnx.block_size} "
             f"samples of a block of {path}; export it with another hops_per_step or choose another data.clip_ms"
         )
     posteriors = isolated_posteriors(model, clips, progress=True)
     scores: dict[str, Posteriors] = {"isolated": posteriors}
-    if config.carried:
+    if onnx is None:
+        print("isolated clips only: this model hears whole clips, so it carries no state and has no ONNX file to step")
+    elif config.carried:
         if subject.torch:
             scores["carried"] = carried_posteriors(subject.torch, clips, progress=True)
         scores["carried, onnxruntime"] = carried_posteriors(onnx, clips, progress=True)
     report = _report(model.labels, clips.labels, scores)
+    report |= _errors(model, corpus, source, config, posteriors.argmax(1))
     report |= {"model": str(path), "split": config.split, "clips": len(clips), "source": source.source}
     output = Path(config.output) if config.output else path.with_name(f"{path.stem}-{config.split}")
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     plots.plot_confusion(np.array(report["confusion"]), model.labels, output / "confusion.png")
+    plots.plot_errors(report["by_loudness"], report.get("by_snr", {}), output / "errors.png")
     _print(report, output)
     return report
 
@@ -90,6 +103,31 @@ def _rebuild(values: dict[str, Any], path: Path) -> DataConfig:
     if values.get("source") not in DATA_SOURCES:
         raise ValueError(f"{path} does not say what it was trained on; name the data, e.g. data=speech_commands")
     return DATA_SOURCES[values["source"]](**values)
+
+
+def _errors(
+    model: StepModel, corpus: data.Corpus, source: DataConfig, config: EvaluateConfig, predicted: Any
+) -> dict[str, Any]:
+    """Accuracy by loudness, and of the spoken clips (isolated) in the split's own noise."""
+    clips = corpus.splits[config.split]
+    silent = clips.labels == (model.labels.index(SILENCE) if SILENCE in model.labels else -1)
+    levels, right = error_analysis.levels_dbfs(clips), predicted == clips.labels
+    report: dict[str, Any] = {"by_loudness": error_analysis.by_loudness(levels, right, silent)}
+    spoken = np.flatnonzero(~silent)
+    if not config.snr_db or not len(spoken):
+        return report
+    if config.split == "test" and isinstance(source, SpeechCommandsConfig) and source.test_dir:
+        # The official test archive came alone: its noise is that of its silence clips.
+        noise = clips.waveforms(np.flatnonzero(silent & (levels > -np.inf))).ravel()
+    else:
+        noise = corpus.noise[config.split]
+    if noise.any():
+        report["by_snr"] = {error_analysis.CLEAN: error_analysis.share_right(right[spoken])}
+        for snr_db in config.snr_db:
+            noisy: Any = error_analysis.NoisyClips(clips, spoken, noise, snr_db)
+            right = isolated_posteriors(model, noisy, progress=True).argmax(1) == clips.labels[spoken]
+            report["by_snr"][f"{snr_db:g}"] = error_analysis.share_right(right)
+    return report
 
 
 def _report(labels: tuple[str, ...], truth: Any, scores: dict[str, Posteriors]) -> dict[str, Any]:
@@ -101,6 +139,7 @@ def _report(labels: tuple[str, ...], truth: Any, scores: dict[str, Posteriors]) 
         low, high = metrics.wilson_interval(correct, len(truth))
         accuracies[name] = {"accuracy": correct / len(truth), "interval": [low, high]}
     report: dict[str, Any] = {"accuracy": accuracies, "labels": list(labels), "confusion": confusion.tolist()}
+    report["confusions"] = error_analysis.confusions(confusion, labels)
     precision, recall, f1 = metrics.class_scores(confusion)
     report["per_class"] = {
         label: {"precision": p, "recall": r, "f1": f, "clips": int(n)}
@@ -118,13 +157,14 @@ def _print(report: dict[str, Any], output: Path) -> None:
     print(f"{'class':{width}}  precision  recall  clips")
     for label, row in report["per_class"].items():
         print(f"{label:{width}}  {row['precision']:9.2%}  {row['recall']:6.2%}  {row['clips']:5}")
+    print(f"\n{error_analysis.tables(report)}")
     print(f"\n{report['clips']} {report['split']} clips of {report['source']}")
     for name, row in report["accuracy"].items():
         low, high = row["interval"]
         print(f"accuracy, {name:20} {row['accuracy']:7.2%}   (95 % interval {low:.2%} to {high:.2%})")
     if "onnxruntime_differs" in report:
         print(f"predictions in which onnxruntime differs from torch: {report['onnxruntime_differs']}")
-    print(output / "report.json", output / "confusion.png")
+    print(*(output / name for name in ("report.json", "confusion.png", "errors.png")))
 
 
 def register_schemas() -> None:

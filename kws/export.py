@@ -16,7 +16,7 @@ from kws import __version__, entry, parity, reference
 from kws.checkpoint import FORMAT, load_checkpoint
 from kws.config import exact_samples
 from kws.model import KeywordSpotter
-from kws.operations import multiplications
+from kws.operations import multiplications, per_second
 from kws.parity import ExportError
 from kws.quantize import quantize
 from kws.trace import trace
@@ -80,11 +80,16 @@ def export_onnx(
         card: what `kws info` shows beside the derived facts: data, licence, accuracy.
 
     Raises:
-        ValueError: if a block is not a whole number of logits frames, or int8 is asked for several streams at once.
+        ValueError: if a block is not a whole number of logits frames, int8 is asked for several streams at once, or the
+            model hears whole clips.
         ExportError: if onnxruntime and torch differ after 50 chained steps.
         OSError: if `path` cannot be written.
     """
     frontend, model = spotter.frontend_config, spotter.model_config
+    if not model.is_streamed:
+        raise ValueError(
+            f"{model.architecture} hears whole clips and cannot be streamed; export a recurrent model, e.g. model=small"
+        )
     hops = hops_per_step or model.time_stride
     if hops % model.time_stride:
         raise ValueError(
@@ -99,7 +104,7 @@ def export_onnx(
     graph = trace(spotter, variant, hops, batch_size)
     onnx.checker.check_model(graph, full_check=True)
     parity.check_float(spotter, graph.SerializeToString(), variant, hops)
-    per_second = multiplications(graph) * frontend.sample_rate / (hops * frontend.hop_length)
+    cost = per_second(multiplications(graph), spotter, hops)
     if precision == "int8":
         exact, graph = graph, quantize(graph)
         onnx.checker.check_model(graph)
@@ -121,7 +126,7 @@ def export_onnx(
         "detector": {"pooling": model.pooling, "smoothing_ms": model.pool_ms},
         "card": {
             "parameters": spotter.n_parameters,
-            "multiplications_per_second": round(per_second),
+            "multiplications_per_second": round(cost),
             **(card or {}),
         },
     }

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from kws.bcresnet import BroadcastedClassifier
 from kws.config import FrontendConfig, ModelConfig
 from kws.frontend import Frontend
 
@@ -116,7 +117,10 @@ class KeywordSpotter(nn.Module):
         super().__init__()
         self.frontend_config, self.model_config, self.labels = frontend, model, tuple(labels)
         self.frontend = Frontend(frontend)
-        self.classifier = Classifier(frontend.n_features, len(self.labels), model)
+        sizes = frontend.n_features, len(self.labels)
+        self.classifier: Classifier | BroadcastedClassifier = (
+            Classifier(*sizes, model) if model.is_streamed else BroadcastedClassifier(*sizes, model)
+        )
         self.state_size = self.frontend.state_size + self.classifier.state_size
         self.frame_length = frontend.hop_length * model.time_stride
         # Statistics of the training split, one number per feature.
@@ -138,7 +142,8 @@ class KeywordSpotter(nn.Module):
             mask: changes the normalised features `[B, S / hop_length, n_features]` (training only).
 
         Returns:
-            logits float32 `[B, S / frame_length, n_labels]` and the next state.
+            logits float32 `[B, S / frame_length, n_labels]` (bcresnet: `[B, 1, n_labels]`, S a whole clip) and the
+            next state.
 
         Raises:
             ValueError: if S is not a positive multiple of `frame_length`.

@@ -1,4 +1,4 @@
-"""Multiplications of one step of an ONNX graph, counted node by node."""
+"""Multiplications of one step of an ONNX graph, counted node by node, and of a model in a second of audio."""
 
 from __future__ import annotations
 
@@ -7,7 +7,33 @@ from collections.abc import Sequence
 
 import onnx
 
+from kws.bcresnet import FrequencyConv
+from kws.model import KeywordSpotter
+from kws.trace import trace
+
 Shape = Sequence[int]
+
+
+def multiplications_per_second(spotter: KeywordSpotter, variant: str = "waveform") -> float:
+    """Multiplications that a second of audio costs, counted as by `multiplications`.
+
+    variant: `waveform`, front end included (its DFT as the matrix product that is exported); `features`: without it.
+
+    `spotter`, in evaluation mode, hears one clip of a second: a recurrent model in steps of a logits frame, with a
+    decision at each; bcresnet at once, with one decision.
+    """
+    frontend = spotter.frontend_config
+    hops = spotter.model_config.time_stride
+    if not spotter.model_config.is_streamed:
+        hops = frontend.sample_rate // frontend.hop_length
+    count = multiplications(trace(spotter, variant, hops, batch_size=1))
+    count -= hops * sum(layer.products_with_zero for layer in spotter.modules() if isinstance(layer, FrequencyConv))
+    return per_second(count, spotter, hops)
+
+
+def per_second(count: int, spotter: KeywordSpotter, hops: int) -> float:
+    """What a second of audio costs if a step of `hops` hops costs `count`."""
+    return count * spotter.frontend_config.sample_rate / (hops * spotter.frontend_config.hop_length)
 
 
 def multiplications(model: onnx.ModelProto) -> int:

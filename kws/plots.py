@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,4 +87,50 @@ def plot_det(
     axes.set_xlabel(f"false alarms per hour (none is drawn at {floor:.2g})")
     axes.set_ylabel("false rejection rate")
     axes.legend(fontsize=8, ncols=2)
+    figure.savefig(path)
+
+
+def plot_errors(
+    by_loudness: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    by_snr: Mapping[str, Mapping[str, Any]],
+    path: str | Path,
+) -> None:
+    """Write accuracy by loudness (bars) and by SNR (a line; dashed: no noise added) as PNG, with 95 % intervals.
+
+    The arguments are those of a report of `kws.evaluate`: name -> `accuracy`, `interval` (both shares), `clips`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    def spread(entries: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
+        """Accuracies in percent, and how far the intervals reach below and above."""
+        pairs = [(100 * entry["accuracy"], [100 * end for end in entry["interval"]]) for entry in entries]
+        reach = [[max(0.0, at - low) for at, (low, _) in pairs], [max(0.0, high - at) for at, (_, high) in pairs]]
+        return [at for at, _ in pairs], reach
+
+    bars = [(kind, name) for kind, name in (("silence", "noise alone"), ("spoken", "spoken")) if kind in by_loudness]
+    panels = len(bars) + bool(by_snr)
+    figure = Figure(figsize=(4 * max(panels, 1), 3.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    row = iter(figure.subplots(1, max(panels, 1), sharey=True, squeeze=False)[0])
+    for kind, name in bars:
+        axes, entries = next(row), list(by_loudness[kind].values())
+        heights, reach = spread(entries)
+        axes.bar(range(len(entries)), heights, yerr=reach, color="#6baed6", capsize=3, ecolor="#1b1b1b")
+        names = [f"{band}\n({entry['clips']})" for band, entry in by_loudness[kind].items()]
+        axes.set_xticks(range(len(entries)), names, fontsize=7)
+        axes.set_xlabel(f"{name}: dBFS (clips)")
+    if by_snr:
+        axes = next(row)
+        points = sorted((float(snr), entry) for snr, entry in by_snr.items() if snr != "clean")
+        heights, reach = spread([entry for _, entry in points])
+        axes.errorbar([snr for snr, _ in points], heights, yerr=reach, marker="o", capsize=3, color="#2171b5")
+        if "clean" in by_snr:
+            axes.axhline(100 * by_snr["clean"]["accuracy"], color="#555555", linestyle="--", linewidth=1)
+        axes.set_xlabel("spoken, noise mixed in: SNR, dB")
+    for axes in figure.axes:
+        axes.set_ylim(0, 102)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+    figure.axes[0].set_ylabel("accuracy, %")
     figure.savefig(path)

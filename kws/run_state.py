@@ -17,7 +17,8 @@ from kws.config import TrainConfig
 from kws.model import KeywordSpotter
 from kws.run_log import BEST, LAST
 
-FIXED = ("data", "frontend", "model", "augment", "trainer", "seed")  # options that a resumed run may not change
+# Options that a resumed run may not change.
+FIXED = ("data", "frontend", "model", "augment", "trainer", "distillation", "seed")
 
 
 @dataclass
@@ -66,8 +67,9 @@ def restore_run(
     info = read_header(path)["info"]
     before, now = info["config"], json.loads(json.dumps(dataclasses.asdict(config)))
     for group in FIXED:
-        if before[group] != now[group]:
-            keys = [] if group == "seed" else [key for key in now[group] if before[group].get(key) != now[group][key]]
+        then = before.get(group)
+        if then != now[group]:
+            keys = [key for key in now[group] if then.get(key) != now[group][key]] if isinstance(then, dict) else []
             names = ", ".join(f"{group}.{key}" for key in keys) or group
             raise ValueError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
     averaged.module.load_state_dict(read_tensors(path, "model."))

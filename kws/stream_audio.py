@@ -187,7 +187,8 @@ class Maker:
         """One speaker's sentences."""
         speak = self._voice()
         while True:
-            text = sentence(self.rng, self.keywords, self.rng.random() < self.options["sound_alike_share"])
+            sound_alike = bool(self.rng.random() < self.options["sound_alike_share"])
+            text = sentence(self.rng, self.keywords, self.options["split"], sound_alike)
             samples = speak(text)
             yield self._draw(0.2, 1.5), Piece(samples, 0, len(samples), UNKNOWN, text)
 

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from kws.device_frontend import DeviceFrontend
-from kws.model import KeywordSpotter
+from kws.model import Classifier, KeywordSpotter
 from kws.onnx_shrink import shrink
 
 OPSET, IR_VERSION = 18, 8  # onnxruntime 1.14 and later run them
@@ -60,7 +60,8 @@ def trace(spotter: KeywordSpotter, variant: str, hops: int, batch_size: int) -> 
     variant: `waveform`, or `features` for what follows the front end.
     """
     spotter = copy.deepcopy(spotter)
-    spotter.classifier.recurrent.cell = _Cell(spotter.classifier.recurrent.cell)
+    if isinstance(spotter.classifier, Classifier):
+        spotter.classifier.recurrent.cell = _Cell(spotter.classifier.recurrent.cell)
     traced: nn.Module = spotter
     frontend: DeviceFrontend | None = None
     if variant == "waveform":

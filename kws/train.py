@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -52,6 +52,18 @@ def warmed_average(decay: float) -> Callable[[Any, Any, Any], None]:
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n_averaged)
 
     return average
+
+
+def load_teacher(path: Path, student: KeywordSpotter) -> KeywordSpotter:
+    """The spotter to learn from. Raises `ValueError` if it does not know the same labels at the same rate."""
+    teacher, _ = load_checkpoint(path)
+    for what, of in (("labels", lambda s: list(s.labels)), ("sample rate", lambda s: s.frontend_config.sample_rate)):
+        if of(teacher) != of(student):
+            raise ValueError(
+                f"distillation.teacher={path} has the {what} {of(teacher)}, this run {of(student)}; "
+                "choose a teacher that was trained on the same data"
+            )
+    return teacher
 
 
 class Trainer:
@@ -108,6 +120,9 @@ class Trainer:
         noise = torch.from_numpy(self.corpus.noise["train"].astype(np.float32) / 32768)
         self.augmenter = WaveformAugmenter(config.augment, sample_rate, noise.to(self.fabric.device))
         self.masker = FeatureMasker(config.augment)
+        self.teacher: KeywordSpotter | None = None
+        if config.distillation.teacher:
+            self.teacher = load_teacher(Path(config.distillation.teacher), self.spotter).to(self.fabric.device)
 
     def run(self) -> dict[str, Any]:
         """Train to the end; returns what `result.json` holds."""
@@ -158,6 +173,7 @@ class Trainer:
         self.model.train()
         n_batches = self.batches.n_batches
         state = self.spotter.initial_state(self.batches.batch_size)
+        teacher_state = self.teacher.initial_state(self.batches.batch_size) if self.teacher else state
         loss_sum = correct = seen = 0.0
         started = time.perf_counter()
         bar = tqdm(
@@ -172,10 +188,15 @@ class Trainer:
             labels = torch.from_numpy(batch.labels).to(fabric.device)
             keep = torch.rand(len(labels), 1, generator=generator) >= options.reset_probability
             state = state.detach() * keep.to(state)
-
-            logits, state = self.model(self.augmenter(waveform, generator), state, self.masker)
+            waveform = self.augmenter(waveform, generator)
+            logits, state = self.model(waveform, state, self.masker)
             scores = self.spotter.pool(logits)
-            loss = nn.functional.cross_entropy(scores, labels, label_smoothing=options.label_smoothing)
+            targets = labels
+            if self.teacher:
+                taught, teacher_state = self._taught(waveform, teacher_state * keep.to(state))
+                hard = nn.functional.one_hot(labels, scores.shape[1]).to(scores)
+                targets = torch.lerp(hard, taught.to(scores), self.config.distillation.weight)
+            loss = nn.functional.cross_entropy(scores, targets, label_smoothing=options.label_smoothing)
             self.optimizer.zero_grad()
             fabric.backward(loss)
             norm = fabric.clip_gradients(
@@ -200,6 +221,14 @@ class Trainer:
             "learning_rate": rate,
             "clips_per_second": seen * fabric.world_size / (time.perf_counter() - started),
         }
+
+    @torch.no_grad()
+    def _taught(self, waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The teacher's posteriors `[B, K]` of the lanes that the student hears, and its next state."""
+        assert self.teacher
+        with self.fabric.autocast():
+            logits, state = self.teacher(waveform, state)
+        return self.teacher.pool(logits.float()).exp(), state.float()
 
     @property
     def averaged_spotter(self) -> KeywordSpotter:

@@ -6,7 +6,7 @@ import pytest
 from kws.config import DataConfig
 from kws.data import DataError, silence_clips
 from kws.data.labels import CORE, WORDS_30, WORDS_35, check_labels, choose_labels, label_numbers
-from kws.data.noise import generated_noise, split_noise
+from kws.data.noise import generated_noise, split_noise, varied_noise
 
 NOISE = (3000 * np.random.default_rng(0).standard_normal(16000 * 60)).astype(np.int16)
 
@@ -84,3 +84,27 @@ def test_generated_noises_differ_in_spectrum():
         spectrum = np.abs(np.fft.rfft(noise)) ** 2
         centroid[name] = np.sum(spectrum * np.fft.rfftfreq(len(noise), 1 / 16000)) / spectrum.sum()
     assert centroid["brown"] < centroid["hum"] < centroid["babble"] < centroid["pink"] < centroid["white"]
+
+
+def test_noise_in_other_colours_keeps_its_level_and_changes_its_spectrum():
+    rate = 16000
+    noise = np.random.default_rng(0).normal(0, 1000, 20 * rate).astype(np.int16)
+    varied = varied_noise(noise, 2, np.random.default_rng(1), rate)
+    assert len(varied) == 3 * len(noise)
+    np.testing.assert_array_equal(varied[: len(noise)], noise)
+    np.testing.assert_array_equal(varied, varied_noise(noise, 2, np.random.default_rng(1), rate))
+
+    def octave_db(samples):
+        """Power in the octaves 125-250, 500-1000, 2000-4000 Hz over what white noise has there."""
+        power = np.abs(np.fft.rfft(samples.astype(float))) ** 2
+        frequency = np.fft.rfftfreq(len(samples), 1 / rate)
+        return np.array([10 * np.log10(power[(frequency >= f) & (frequency < 2 * f)].mean()) for f in (125, 500, 2000)])
+
+    pieces = varied[len(noise) :].reshape(2, -1)[:, : 8 * rate]
+    for piece in pieces:
+        assert np.sqrt(np.mean(piece.astype(float) ** 2)) == pytest.approx(1000, rel=0.02)
+        assert np.ptp(octave_db(piece)) > 2
+    assert np.abs(octave_db(pieces[0]) - octave_db(pieces[1])).max() > 2
+    assert np.ptp(octave_db(noise[: 8 * rate])) < 1
+    assert varied_noise(noise[:0], 2, np.random.default_rng(1), rate).shape == (0,)
+    assert (varied_noise(np.zeros(100, np.int16), 1, np.random.default_rng(1), rate) == 0).all()

@@ -110,7 +110,9 @@ def test_other_sample_rate_and_length(words_root, cache):
 
 def test_noise_is_in_one_split_only(words_root, cache):
     noise = open_words(words_root, cache).noise
-    assert [len(noise[split]) for split in ("train", "validation", "test")] == [32 * RATE, 4 * RATE, 4 * RATE]
+    assert [len(noise[split]) for split in ("train", "validation", "test")] == [160 * RATE, 4 * RATE, 4 * RATE]
+    recorded = open_words(words_root, cache, train_noise_variants=0).noise["train"]
+    np.testing.assert_array_equal(noise["train"][: 32 * RATE], recorded)
     pieces = {split: {noise[split][i : i + 8].tobytes() for i in range(0, 4 * RATE, 8)} for split in noise}
     assert not pieces["train"] & pieces["validation"]
     assert not pieces["validation"] & pieces["test"]

@@ -107,7 +107,7 @@ def test_sentences_and_echo(config: MakeStreamConfig, tmp_path: Path) -> None:
     said = rows(folder)
     assert len(said) >= 3
     assert {row["keyword"] for row in said} == {"_unknown_"}
-    assert all(len(row["text"].split()) > 2 and not holds(row["text"], ["yes", "no"]) for row in said)
+    assert all(len(row["text"].split()) > 1 and not holds(row["text"], ["yes", "no"]) for row in said)
     samples = soundfile.read(folder / "negative-0000.wav")[0]
     for row in said:
         part = samples[round(float(row["onset"]) * 16000) : round(float(row["offset"]) * 16000)]
@@ -139,18 +139,21 @@ def test_bounds_of_clips_without_a_clear_word() -> None:
 
 def test_sentences_hold_no_keyword() -> None:
     rng = np.random.default_rng(0)
-    texts = [sentence(rng, KEYWORDS, sound_alike=i % 4 == 0) for i in range(2000)]
+    texts = [sentence(rng, KEYWORDS, "validation", sound_alike=i % 4 == 0) for i in range(2000)]
     assert not any(holds(text, KEYWORDS) for text in texts)
     assert len(set(texts)) > 1200
     assert not any("<" in text for text in texts)
-    assert any("gopher" in text for text in texts)
+    assert any("slight fright" in text for text in texts)
     assert not any(holds(text, KEYWORDS) for text in SOUND_ALIKE_LIST)
-    assert not any(holds(sentence(rng, ["the", "a"]), ["the", "a"]) for _ in range(50))
+    assert not any(holds(sentence(rng, ["the", "a"], "train"), ["the", "a"]) for _ in range(50))
     assert holds("Stop, please!", ["stop"])
     assert not holds("she stopped", ["stop"])
     assert holds("play some music", ["some music"])
+    train = {text for i in range(3000) for text in sentence(rng, KEYWORDS, "train", sound_alike=i % 2 == 0).split()}
+    evaluation = {word for text in texts for word in text.split()}
+    assert len(evaluation - train) > 100  # words that training never says
     with pytest.raises(ValueError, match="no sentence can be made"):
-        sentence(rng, [word for text in SOUND_ALIKE_LIST for word in text.split()], sound_alike=True)
+        sentence(rng, [word for text in SOUND_ALIKE_LIST for word in text.split()], "test", sound_alike=True)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ REDUCED = {
     "make test": None,  # these are the tests
     "make help": [],
     "kws spot --model runs/demo/best.onnx runs/demo/minute.wav": [],
+    "python -m kws.make_stream recipe=training stream=streams/train": [
+        "data.root=tones", "positive_hours=0.03", "negative_hours=0.02", "file_minutes=1", "workers=1",
+    ],
     "python -m kws.train experiment=gsc12": [*SMALL, "data.root=tones", "run_dir=runs/gsc12"],
     "python -m kws.train data=synthetic 'data.keywords=[lights,music]' "
     "'data.words=[lights,music,lamp,door,table,window]'": [*SMALL, *SPOKEN],

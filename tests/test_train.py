@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,31 @@ def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path
 def test_resuming_with_other_options_is_refused(tones, finished, monkeypatch, capsys):
     error = fails(monkeypatch, capsys, tones, finished[0], "resume=true", "model.hidden_size=20")
     assert "model.hidden_size differs" in error
+
+
+def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):
+    """Labels that are swapped in its data do not matter to a student that hears its teacher alone."""
+    swapped = tmp_path / "swapped"
+    shutil.copytree(tones, swapped)
+    for word, other in (("yes", "aside"), ("no", "yes"), ("aside", "no")):
+        (swapped / word).rename(swapped / other)
+    teacher = f"distillation.teacher={finished[0] / 'best.safetensors'}"
+    accuracies = {}
+    for weight in (0, 1):
+        run_dir = tmp_path / f"weight-{weight}"
+        result = train(swapped, run_dir, teacher, f"distillation.weight={weight}", "data.cache_dir=" + str(tmp_path))
+        assert result.returncode == 0, result.stderr
+        accuracies[weight] = json.loads((run_dir / "result.json").read_text())["validation_accuracy"]
+    assert accuracies[0] > 0.7
+    assert accuracies[1] < 0.5
+
+
+def test_a_teacher_of_other_labels_is_refused(tones, finished, tmp_path, monkeypatch, capsys):
+    teacher = f"distillation.teacher={finished[0] / 'best.safetensors'}"
+    error = fails(monkeypatch, capsys, tones, tmp_path / "run", teacher, "data.keywords=['no','yes']")
+    assert "choose a teacher that was trained on the same data" in error
+    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "distillation.teacher=none.safetensors")
+    assert "none.safetensors does not exist" in error
 
 
 def test_a_run_can_start_from_another(tones, finished, tmp_path):

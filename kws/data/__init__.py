@@ -20,7 +20,7 @@ from kws.data import folder, speech_commands, synthetic
 from kws.data.corpus import Clips, Corpus, Int16, Int64, PerSplit, all_clips, evaluation_clips, train_clips
 from kws.data.errors import DataError, DiskFullError
 from kws.data.labels import check_labels, choose_labels, silence_clips
-from kws.data.noise import generated_noise, split_noise
+from kws.data.noise import generated_noise, split_noise, varied_noise
 from kws.data.pack import Pack, pack_clips
 from kws.data.scan import Listing
 from kws.data.splits import split_by_lists
@@ -57,7 +57,9 @@ def load(config: DataConfig, sample_rate: int, *, progress: bool = True, labels:
         if not sum(map(len, noise)):
             made = generated_noise(np.random.default_rng(config.seed), NOISE_SECONDS, sample_rate)
             noise = list(made.values())
-        return split_noise(noise)
+        parts = split_noise(noise)
+        rng = np.random.default_rng(config.seed)
+        return {**parts, "train": varied_noise(parts["train"], config.train_noise_variants, rng, sample_rate)}
 
     def clips(split: str) -> Clips:
         if split == "test" and test_dir:

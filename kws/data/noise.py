@@ -12,6 +12,7 @@ from kws.config import SPLITS
 
 Int16 = NDArray[np.int16]
 Float = NDArray[np.float64]
+VARIED_SECONDS, VARIED_DB = 8, 8.0
 SHARES = (0.8, 0.9, 1.0)  # where in time the train, validation and test parts of a recording end
 
 
@@ -25,6 +26,25 @@ def split_noise(recordings: Sequence[Int16]) -> dict[str, Int16]:
             parts[split].append(recording[start:end])
             start = end
     return {split: np.concatenate(part) for split, part in parts.items()}
+
+
+def varied_noise(noise: Int16, variants: int, rng: np.random.Generator, sample_rate: int) -> Int16:
+    """`noise` int16 `[M]` and `variants` copies in other colours, so that few recordings are not learned by heart.
+
+    Every 8 s of a copy, the gain in each octave from 31 Hz is drawn anew (normal, 8 dB), straight lines between them.
+    -> int16 `[(1 + variants) * M]`, each piece at its former RMS.
+    """
+    knots = np.arange(5, np.log2(sample_rate / 2) + 1)
+    parts = [noise]
+    for _ in range(variants):
+        for start in range(0, len(noise), VARIED_SECONDS * sample_rate):
+            piece = noise[start : start + VARIED_SECONDS * sample_rate].astype(np.float64)
+            octaves = np.log2(np.maximum(np.fft.rfftfreq(len(piece), 1 / sample_rate), 1))
+            gain = 10 ** (np.interp(octaves, knots, rng.normal(0, VARIED_DB, len(knots))) / 20)
+            coloured = np.fft.irfft(np.fft.rfft(piece) * gain, len(piece))
+            coloured *= np.sqrt(np.square(piece).mean() / max(np.square(coloured).mean(), 1e-12))
+            parts.append(np.clip(np.round(coloured), -32768, 32767).astype(np.int16))
+    return np.concatenate(parts)
 
 
 def generated_noise(rng: np.random.Generator, seconds: float, sample_rate: int) -> dict[str, Int16]:

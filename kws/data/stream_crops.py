@@ -34,6 +34,11 @@ class StreamCrops:
         """Read all of `folder` into memory (115 MB an hour). Raises `ValueError` for one that cannot be used."""
         if missing := {UNKNOWN, SILENCE} - set(labels):
             raise DataError(f"data.train_stream needs the labels {' and '.join(sorted(missing))}; choose data.keywords")
+        if not folder.is_dir():
+            raise DataError(
+                f"data.train_stream {folder} is not a folder; make it with python -m kws.make_stream recipe=training "
+                f"stream={folder}, or train on single clips alone with data.train_stream="
+            )
         sounds, starts, numbers = [], [], []
         self.clip_length, position = clip_length, 0
         for file in read_stream(folder, labels):

@@ -1,0 +1,98 @@
+"""The scripts that make the tables: every ablation composes, one is run from training to its table and plot."""
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from composing import compose_config
+from tone_words import write_tone_words
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def ablations():
+    return load("ablations")
+
+
+def test_every_ablation_is_one_override_that_changes_the_common_command(ablations):
+    base = compose_config("train", ["experiment=ablation"])
+    for name, variant in ablations.VARIANTS.items():
+        assert " " not in variant.override
+        changed = compose_config("train", ["experiment=ablation", *filter(None, [variant.override])])
+        assert (changed == base) == (name == "base")
+        assert changed.trainer.epochs == base.trainer.epochs
+
+
+def test_an_ablation_from_training_to_its_table(tmp_path):
+    data = write_tone_words(tmp_path / "words")
+    (tmp_path / "docs").mkdir()
+    results = tmp_path / "docs" / "RESULTS.md"
+    results.write_text("before\n<!-- ablations: begin -->\nold\n<!-- ablations: end -->\nafter\n")
+    command = [
+        sys.executable, str(SCRIPTS / "ablations.py"), "--jobs", "1", "--seeds", "3", "--only", "base,forget-0",
+        "data=folder", f"data.root={data}", "data.keywords=[yes,no]", "model.hidden_size=8", "model.conv_channels=[4]",
+        "trainer.batch_size=16", "trainer.epochs=1",
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = list(csv.DictReader((tmp_path / "docs" / "ablations.csv").open()))
+    assert [(row["variant"], row["seed"]) for row in rows] == [("base", "3"), ("forget-0", "3")]
+    trained = json.loads((tmp_path / "runs" / "ablations" / "base" / "3" / "result.json").read_text())
+    assert float(rows[0]["isolated"]) == pytest.approx(trained["validation_accuracy"], abs=0.021)
+    text = results.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("<!-- ablations: end -->\nafter\n")
+    assert "old" not in text
+    (line,) = (line for line in text.splitlines() if "model.forget_bias=0" in line)
+    difference = 100 * (float(rows[1]["isolated"]) - float(rows[0]["isolated"]))
+    assert f"({difference:+.1f})" in line
+    assert (tmp_path / "docs" / "accuracy_multiplications.png").stat().st_size > 10_000
+    before = result.stdout
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    assert "isolated" in before
+    assert "isolated" in again.stdout
+    assert results.read_text() == text
+
+
+def test_the_model_card_gives_what_was_measured():
+    """Hand-made figures come out in the right cells."""
+    models = load("make_models")
+
+    def shares(value):
+        return {"accuracy": value, "interval": [value - 0.01, value + 0.01], "clips": 100}
+
+    recalls = {"_silence_": 0.97, "_unknown_": 0.81, "yes": 0.9, "no": 1.0}
+    own = {"frr": 0.123, "frr_interval": [0.1, 0.15], "fa_per_hour": 4.87, "delay_ms": {"median": 150.4, "p95": 300.2}}
+    row = {
+        "kB": 409.6, "seed": 1, "own": own, "targets": {"0.5": {"frr": 0.5}, "1": {"frr": 0.4}, "5": None},
+        "accuracy": {"isolated": shares(0.95), "carried, onnxruntime": shares(0.94)},
+        "per_class": {name: {"recall": recall, "clips": 50} for name, recall in recalls.items()},
+        "by_loudness": {"silence": {"above -20": shares(0.88)}, "spoken": {"above -20": shares(0.9)}},
+        "by_snr": {"5": shares(0.77)},
+    }  # fmt: skip
+    seed = {
+        "seed": 1,
+        "seconds": 1500,
+        "isolated": 0.95,
+        "carried": 0.94,
+        "isolated_int8": 0.949,
+        "carried_int8": 0.939,
+    }
+    text = "\n".join(models.card({"seeds": {"gsc12": [seed]}, "gsc12.onnx": row}))
+    assert "| `gsc12.onnx` | 410 | 1 | 95.00 (94.0 to 96.0) | 94.00 | 95.00 | 81.00 | 97.00 |" in text
+    assert "| gsc12 | 1 | 95.00 | 94.00 | 94.90 | 93.90 | 25 |" in text
+    assert "| `gsc12.onnx` | 12.3 (10.0 to 15.0) | 4.87 | 150, 300 | 50.0 | 40.0 | not reached |" in text
+    assert "| above -20 | 100 | 88.00 |" in text
+    assert "| 5 | 100 | 77.00 |" in text
