@@ -272,6 +272,9 @@ class TrainerConfig:
     gradient_clip: float = 1.0  # largest gradient norm; 0: no clipping
     label_smoothing: float = 0.1
     average_decay: float = 0.998  # per step, of the averaged weights that are evaluated and kept; 0: none
+    prior_correction: bool = (
+        True  # at the end, turn posteriors from the label shares of training to those of evaluation
+    )
     early_stopping_epochs: int = 0  # epochs without a better validation accuracy before stopping; 0: never
     accelerator: str = "auto"
     devices: int = 1

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from kws import data, entry
 from kws.augment import FeatureMasker, WaveformAugmenter
-from kws.checkpoint import load_checkpoint
+from kws.checkpoint import load_checkpoint, save_checkpoint
 from kws.config import (
     AugmentConfig,
     FrontendConfig,
@@ -33,6 +33,8 @@ from kws.model import KeywordSpotter
 from kws.run_log import BEST, RESULT, RunLog
 from kws.run_state import Progress, restore_run, save_run
 from kws.scoring import TorchModel, isolated_posteriors
+
+CORRECTION = "prior_correction"  # in a checkpoint's info
 
 
 def learning_rate(config: TrainerConfig, step: int, steps_per_epoch: int) -> float:
@@ -54,16 +56,19 @@ def warmed_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return average
 
 
-def load_teacher(path: Path, student: KeywordSpotter) -> KeywordSpotter:
-    """The spotter to learn from. Raises `ValueError` if it does not know the same labels at the same rate."""
-    teacher, _ = load_checkpoint(path)
+def load_teacher(path: Path, student: KeywordSpotter) -> tuple[KeywordSpotter, Tensor]:
+    """The spotter to learn from, and the prior correction that is in it, float32 `[K]`.
+
+    Raises `ValueError` if it does not know the same labels at the same rate.
+    """
+    teacher, header = load_checkpoint(path)
     for what, of in (("labels", lambda s: list(s.labels)), ("sample rate", lambda s: s.frontend_config.sample_rate)):
         if of(teacher) != of(student):
             raise ValueError(
                 f"distillation.teacher={path} has the {what} {of(teacher)}, this run {of(student)}; "
                 "choose a teacher that was trained on the same data"
             )
-    return teacher
+    return teacher, torch.tensor(header["info"].get(CORRECTION, [0.0] * len(teacher.labels)))
 
 
 class Trainer:
@@ -122,7 +127,8 @@ class Trainer:
         self.masker = FeatureMasker(config.augment)
         self.teacher: KeywordSpotter | None = None
         if config.distillation.teacher:
-            self.teacher = load_teacher(Path(config.distillation.teacher), self.spotter).to(self.fabric.device)
+            teacher, correction = load_teacher(Path(config.distillation.teacher), self.spotter)
+            self.teacher, self.teacher_correction = teacher.to(self.fabric.device), correction.to(self.fabric.device)
 
     def run(self) -> dict[str, Any]:
         """Train to the end; returns what `result.json` holds."""
@@ -151,8 +157,9 @@ class Trainer:
                 )
                 save_run(self.run_dir, self.config, progress, self.spotter, self.averaged, self.optimizer)
             fabric.barrier()
+        best_accuracy = fabric.broadcast(self._finish() if fabric.is_global_zero else 0.0)
         result = {
-            "validation_accuracy": progress.best_accuracy,
+            "validation_accuracy": best_accuracy,
             "parameters": self.spotter.n_parameters,
             "epochs": progress.epoch,
             "seconds": round(time.perf_counter() - started, 1),
@@ -161,7 +168,7 @@ class Trainer:
         if fabric.is_global_zero:
             log.close()
             (self.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
-            print(f"best validation accuracy {progress.best_accuracy:.2%}; {self.run_dir / BEST}")
+            print(f"best validation accuracy {best_accuracy:.2%}; {self.run_dir / BEST}")
         return result
 
     def _train_epoch(self) -> dict[str, Any]:
@@ -224,11 +231,12 @@ class Trainer:
 
     @torch.no_grad()
     def _taught(self, waveform: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The teacher's posteriors `[B, K]` of the lanes that the student hears, and its next state."""
+        """The teacher's posteriors `[B, K]`, at the label shares of training, of what the student hears; its state."""
         assert self.teacher
         with self.fabric.autocast():
             logits, state = self.teacher(waveform, state)
-        return self.teacher.pool(logits.float()).exp(), state.float()
+        scores = self.teacher.pool(logits.float()) - self.teacher_correction
+        return scores.softmax(dim=1), state.float()
 
     @property
     def averaged_spotter(self) -> KeywordSpotter:
@@ -239,6 +247,21 @@ class Trainer:
         clips = self.corpus.splits["validation"]
         self.averaged_spotter.eval()
         return accuracy(clips.labels, isolated_posteriors(TorchModel(self.averaged_spotter), clips).argmax(1))
+
+    def _finish(self) -> float:
+        """Correct the best checkpoint's posteriors for the label shares of evaluation; its validation accuracy."""
+        path = self.run_dir / BEST
+        spotter, header = load_checkpoint(path)
+        info = header["info"]
+        if self.config.trainer.prior_correction and CORRECTION not in info:
+            correction = self.batches.prior_correction(self.config.data)
+            with torch.no_grad():
+                spotter.classifier.head.bias.add_(torch.from_numpy(correction))
+            clips = self.corpus.splits["validation"]
+            predicted = isolated_posteriors(TorchModel(spotter), clips).argmax(1)
+            info |= {CORRECTION: correction.tolist(), "best_accuracy": accuracy(clips.labels, predicted)}
+            save_checkpoint(path, spotter, info=info)
+        return float(info["best_accuracy"])
 
     def _fit_normalization(self) -> None:
         clips = self.corpus.splits["train"]

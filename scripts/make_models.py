@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 RUNS, STREAMS, SHIPPED = Path("runs/models"), Path("streams"), Path("kws/models")
-MODELS = ("gsc12", "gsc12_tiny")  # the second learns from the first
+MODELS = ("gsc12", "gsc12_tiny")  # the second learns from the first, of the first seed
 PRECISIONS = {"": "float32", "_int8": "int8"}  # ending of the file's name
 FALSE_ALARMS = 5  # an hour, of all keywords
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
@@ -47,7 +47,7 @@ def main() -> None:
             rows = list(pool.map(lambda seed: train(model, seed, teacher, options), options.seeds))  # noqa: B023
         figures["seeds"][model] = rows
         best = max(rows, key=lambda row: row["isolated"] + row["carried"])
-        teacher = teacher or str(RUNS / f"{model}-{best['seed']}" / "best.safetensors")
+        teacher = teacher or str(RUNS / f"{model}-{options.seeds[0]}" / "best.safetensors")
         for ending in PRECISIONS:
             source, file = RUNS / f"{model}-{best['seed']}" / f"{model}{ending}.onnx", f"{model}{ending}.onnx"
             figures[file] = {"seed": best["seed"], **on_stream(source, RUNS / file, options)}

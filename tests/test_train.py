@@ -113,6 +113,16 @@ def test_resuming_with_other_options_is_refused(tones, finished, monkeypatch, ca
     assert "model.hidden_size differs" in error
 
 
+def test_the_best_checkpoint_is_corrected_for_the_shares_of_labels(tones, finished, tmp_path):
+    result = train(tones, tmp_path / "plain", "trainer.prior_correction=false")
+    assert result.returncode == 0, result.stderr
+    plain, corrected = (load_file(folder / "best.safetensors") for folder in (tmp_path / "plain", finished[0]))
+    assert [name for name in plain if (plain[name] != corrected[name]).any()] == ["model.classifier.head.bias"]
+    difference = corrected["model.classifier.head.bias"] - plain["model.classifier.head.bias"]
+    # Of unknown words and silence a quarter and 15 % in training, a tenth in evaluation; of few clips, rounded.
+    torch.testing.assert_close(difference, torch.tensor([0.1 / 0.15, 0.1 / 0.25, 1, 1]).log(), atol=0.05, rtol=0)
+
+
 def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):
     """Labels that are swapped in its data do not matter to a student that hears its teacher alone."""
     swapped = tmp_path / "swapped"

@@ -39,7 +39,7 @@ class TrainBatches:
         sample_rate: int = 16000,
     ) -> None:
         """`batch_size` clips a batch in this process; each of `world_size` processes sees its share of an epoch."""
-        self.clips, self.noise = corpus.splits["train"], corpus.noise["train"]
+        self.clips, self.noise, self.labels = corpus.splits["train"], corpus.noise["train"], corpus.labels
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.silence_label = corpus.labels.index(SILENCE) if SILENCE in corpus.labels else -1
         unknown_label = corpus.labels.index(UNKNOWN) if UNKNOWN in corpus.labels else -1
@@ -60,6 +60,21 @@ class TrainBatches:
                 f"trainer.batch_size {batch_size} (of {world_size} processes) is more than the {n_clips} clips of an "
                 "epoch; choose a smaller one"
             )
+
+    def prior_correction(self, config: DataConfig) -> npt.NDArray[np.float64]:
+        """What to add to each label's logit, float64 `[K]`, for the label shares of evaluation instead of an epoch's.
+
+        `log(p_evaluation / p_training)` up to a constant (M. Saerens, P. Latinne, C. Decaestecker, 2002, equation 2.4);
+        the keywords stand together, at 0. A label that evaluation does not have is left as it is.
+        """
+        crops = {name: self.n_stream * share for name, share in self.crops.shares.items()} if self.crops else {}
+        n_keywords = len(self.keyword_indices) + crops.get("keyword", 0)
+        drawn = {UNKNOWN: (self.n_unknown, config.unknown_ratio), SILENCE: (self.n_silence, config.silence_ratio)}
+        correction = np.zeros(len(self.labels))
+        for name, (count, ratio) in drawn.items():
+            if (share := (count + crops.get(name, 0)) / n_keywords) > 0 and ratio > 0:
+                correction[self.labels.index(name)] = np.log(ratio / share)
+        return correction
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full."""

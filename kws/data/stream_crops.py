@@ -61,10 +61,15 @@ class StreamCrops:
         if not self._starts:
             raise DataError(f"{folder} holds no place for a clip; it must be longer than a clip")
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of keywords, `_unknown_` and `_silence_` in the clips drawn, of those that the stream has."""
+        total = sum(SHARES[name] for name in self._starts)
+        return {name: SHARES[name] / total for name in self._starts}
+
     def draw(self, count: int, rng: np.random.Generator) -> tuple[Int64, Int64]:
         """Places of `count` clips and their labels, int64 `[count]` each: three tenths keywords, a tenth silence."""
-        shares = np.array([SHARES[name] for name in self._starts])
-        kinds = rng.choice(len(shares), count, p=shares / shares.sum())
+        kinds = rng.choice(len(self.shares), count, p=list(self.shares.values()))
         starts, labels = np.empty(count, np.int64), np.empty(count, np.int64)
         for kind, name in enumerate(self._starts):
             chosen = rng.integers(len(self._starts[name]), size=int((kinds == kind).sum()))
