@@ -13,10 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws import __version__, entry
+from kws.config import UNKNOWN
+from kws.detector import DetectorConfig
 from kws.evaluate_stream import Sweep, interval_line, listen, operating_point
 from kws.onnx_model import SpotterModel
 from kws.stream_config import CalibrateConfig
-from kws.stream_score import THRESHOLDS, ScoredStream
+from kws.stream_score import THRESHOLDS, Outcome, ScoredStream
 
 Ints = NDArray[np.int64]
 
@@ -30,18 +32,15 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     model = SpotterModel(config.model)
     stream, detector = listen(config, model)
     check_stream(stream, config.target_fa_per_hour)
-    sweep = Sweep(stream, detector)
-    alarms = np.array([outcome.false_alarms for outcome in sweep.outcomes])
-    misses = stream.events - np.array([outcome.hits for outcome in sweep.outcomes])
-    budget = math.floor(config.target_fa_per_hour * stream.negative_hours + 1e-9)
-    places = choose(alarms, misses / stream.events, budget)
-    if places is None:
+    tried = [choose_thresholds(stream, one, config.target_fa_per_hour) for one in _biased(config, detector, model)]
+    found = [(chosen, outcome) for chosen, outcome in tried if chosen]
+    if not found:
+        fewest = min(outcome.false_alarms.sum() for _, outcome in tried) / stream.negative_hours
         raise ValueError(
             f"no thresholds keep {config.model} at {config.target_fa_per_hour:g} false alarms per hour: the highest "
-            f"give {alarms[-1].sum() / stream.negative_hours:.2f}; raise target_fa_per_hour or train the model further"
+            f"give {fewest:.2f}; raise target_fa_per_hour or train the model further"
         )
-    chosen = replace(detector, thresholds={k: THRESHOLDS[p] for k, p in zip(stream.keywords, places, strict=True)})
-    outcome = stream.outcomes([chosen])[0]
+    chosen, outcome = max(found, key=lambda pair: pair[1].hits.sum())
     point = {
         "target_fa_per_hour": config.target_fa_per_hour,
         "stream": Path(config.stream).name,
@@ -59,10 +58,36 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
         print(f"{name:{width}} {threshold:9.5f} {one['events']:6} {one['frr']:6.1%} {one['fa_per_hour']:6.2f}")
     print(f"\n{'all keywords':24} {'FRR (95 %)':23} {'FA/h (95 %)':22} delay ms, median and 95th percentile")
     print(interval_line("at these thresholds", point))
+    if chosen.unknown_bias:
+        print(f"with {chosen.unknown_bias:+g} on the logit of {UNKNOWN}")
     if lost := [name for name, bad in zip(stream.keywords, 2 * outcome.hits < stream.events, strict=True) if bad]:
         print(f"Missed more often than found: {', '.join(lost)}. Allow more false alarms, or train the model further.")
     print(output)
     return point
+
+
+def _biased(config: CalibrateConfig, detector: DetectorConfig, model: SpotterModel) -> list[DetectorConfig]:
+    """The detector with each `unknown_bias` to try."""
+    if config.detector.unknown_bias is not None or UNKNOWN not in model.labels:
+        return [detector]
+    return [replace(detector, unknown_bias=bias) for bias in config.unknown_biases]
+
+
+def choose_thresholds(
+    stream: ScoredStream, detector: DetectorConfig, target: float
+) -> tuple[DetectorConfig | None, Outcome]:
+    """The detector with the thresholds of fewest misses within `target` false alarms per hour, and what comes of it.
+
+    Where no thresholds keep the target: None, and what comes of the highest.
+    """
+    sweep = Sweep(stream, detector)
+    alarms = np.array([outcome.false_alarms for outcome in sweep.outcomes])
+    misses = stream.events - np.array([outcome.hits for outcome in sweep.outcomes])
+    places = choose(alarms, misses / stream.events, math.floor(target * stream.negative_hours + 1e-9))
+    if places is None:
+        return None, sweep.outcomes[-1]
+    chosen = replace(detector, thresholds={k: THRESHOLDS[p] for k, p in zip(stream.keywords, places, strict=True)})
+    return chosen, stream.outcomes([chosen])[0]
 
 
 def check_stream(stream: ScoredStream, target: float) -> None:

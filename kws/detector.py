@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kws.config import UNKNOWN
 from kws.posteriors import POOLINGS, Floats, Smoothed, Smoother, pool_posteriors, total
 
 __all__ = ["Detection", "Detector", "DetectorConfig", "longer_keywords", "pool_posteriors"]
@@ -28,6 +29,7 @@ class DetectorConfig:
     smoothing_ms: float = 1000.0  # window that a posterior is pooled over
     threshold: float = 0.7  # posterior that a keyword must reach, in (0, 1] ...
     thresholds: Mapping[str, float] = field(default_factory=dict)  # ... and for single keywords
+    unknown_bias: float = 0.0  # added to the logit of `_unknown_`: a room holds more other speech than clips do
     release: float = 0.8  # an utterance goes on while a frame alone gives at least this times the threshold
     min_duration_ms: float = 0.0  # time for which the threshold must be reached
     refractory_ms: float = 500.0  # from a detection to the next of the same keyword, at least
@@ -41,6 +43,8 @@ class DetectorConfig:
         for name, value in {"threshold": self.threshold, "release": self.release, **named}.items():
             if not 0 < value <= 1:
                 raise ValueError(f"detector.{name} is {value}; it must be above 0 and at most 1")
+        if not abs(self.unknown_bias) < math.inf:
+            raise ValueError(f"detector.unknown_bias is {self.unknown_bias}; it must be a number")
         for name in ("smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"detector.{name} is {getattr(self, name)}; it must be at least 0")
@@ -123,7 +127,8 @@ class Detector:
         durations = (config.smoothing_ms, config.min_duration_ms, config.refractory_ms, config.hold_ms)
         counts = (math.ceil(ms * sample_rate / 1000 / frame_length - 1e-9) for ms in durations)
         self._window, self._min_frames, self._refractory, self._hold = (max(1, n) for n in counts)
-        self.smoother = Smoother(len(self.labels), self._window, config.pooling)
+        bias = [config.unknown_bias if name == UNKNOWN else 0.0 for name in self.labels]
+        self.smoother = Smoother(len(self.labels), self._window, config.pooling, bias)
         self.reset()
 
     def reset(self) -> None:

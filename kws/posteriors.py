@@ -55,8 +55,10 @@ class Smoothed(NamedTuple):
 class Smoother:
     """Posteriors over the last `window` frames of one stream of `n_labels`, bit for bit the same for any chunks."""
 
-    def __init__(self, n_labels: int, window: int, pooling: str) -> None:
+    def __init__(self, n_labels: int, window: int, pooling: str, bias: ArrayLike = 0.0) -> None:
+        """`bias` float64 `[n_labels]` (or one number) is added to every frame's logits."""
         self._n_labels, self._window, self._pooling = n_labels, window, pooling
+        self._bias = np.asarray(bias, np.float64)
         self.reset()
 
     def reset(self) -> None:
@@ -72,7 +74,7 @@ class Smoother:
         if not np.isfinite(z).all():
             raise ValueError("logits hold NaN or infinity; the model's output cannot be used")
         for first in range(0, len(z), CHUNK):
-            new = evidence(z[first : first + CHUNK], self._pooling)
+            new = evidence(z[first : first + CHUNK] + self._bias, self._pooling)
             seen = np.concatenate([self._history, new])
             sums = self._sums(seen)[-len(new) :]
             self._position += len(new)

@@ -76,6 +76,7 @@ class DetectorChanges:
 
     smoothing_ms: float | None = None
     threshold: float | None = None
+    unknown_bias: float | None = None
     release: float | None = None
     min_duration_ms: float | None = None
     refractory_ms: float | None = None
@@ -113,6 +114,8 @@ class CalibrateConfig:
     model: str = "???"  # an ONNX file
     stream: str = "???"  # as for evaluate_stream
     target_fa_per_hour: float = 0.5  # of all keywords together
+    # Tried for detector.unknown_bias, unless that is given; the one with the fewest misses is kept.
+    unknown_biases: list[float] = field(default_factory=lambda: [0.0, 1.5, 3.0, 4.5, 6.0])
     tolerance_ms: float = 1000.0
     detector: DetectorChanges = field(default_factory=DetectorChanges)  # written into the model with the thresholds
     workers: int = 0  # threads; 0: one per core
@@ -120,5 +123,7 @@ class CalibrateConfig:
 
     def __post_init__(self) -> None:
         _at_least("target_fa_per_hour", self.target_fa_per_hour, 0, above=True)
+        if self.detector.unknown_bias is None and not self.unknown_biases:
+            raise ValueError("unknown_biases is empty; name at least one, e.g. [0]")
         _at_least("tolerance_ms", self.tolerance_ms, 0)
         _at_least("workers", self.workers, 0)

@@ -15,7 +15,7 @@ import soundfile
 from tiny_onnx import write_tiny
 
 from kws.calibrate import calibrate, choose
-from kws.stream_config import CalibrateConfig
+from kws.stream_config import CalibrateConfig, DetectorChanges
 from kws.streaming import SpotterModel, StreamingSpotter
 
 RATE = 16000
@@ -96,6 +96,23 @@ def test_a_larger_budget_misses_less(model: Path, stream: Path, tmp_path: Path) 
     assert SpotterModel(model).detector.thresholds == {"no": 0.8}  # the input was left alone
 
 
+def test_the_bias_with_the_fewest_misses_is_kept(model: Path, stream: Path, tmp_path: Path) -> None:
+    misses = {}
+    for bias in (0.0, 30.0):
+        changes = DetectorChanges(unknown_bias=bias)
+        config = CalibrateConfig(str(model), str(stream), 120.0, detector=changes, output=str(tmp_path / "c.onnx"))
+        misses[bias] = calibrate(config)["misses"]
+        assert SpotterModel(tmp_path / "c.onnx").detector.unknown_bias == bias
+    assert len(set(misses.values())) > 1
+    config = CalibrateConfig(
+        str(model), str(stream), 120.0, unknown_biases=list(misses), output=str(tmp_path / "c.onnx")
+    )
+    point = calibrate(config)
+    assert point["misses"] == min(misses.values())
+    chosen = SpotterModel(tmp_path / "c.onnx").detector.unknown_bias
+    assert misses[chosen] == point["misses"]
+
+
 def test_audio_that_is_too_short_is_refused_with_the_hours_needed(model: Path, stream: Path) -> None:
     before = model.read_bytes()
     with pytest.raises(ValueError, match=r"holds 0\.0\d h without keywords; to support 0\.5 .* it needs 6\.0 h"):
@@ -112,7 +129,9 @@ def test_streams_and_models_that_cannot_be_calibrated(model: Path, stream: Path,
     lines = labels.splitlines()
     (stream / "labels.csv").write_text("\n".join([*lines[:5], *lines[11:15]]) + "\n")  # the loudest are not to be found
     with pytest.raises(ValueError, match=r"no thresholds keep .*tiny\.onnx at 120 .* raise target_fa_per_hour"):
-        calibrate(CalibrateConfig(str(model), str(stream), 120.0))
+        calibrate(CalibrateConfig(str(model), str(stream), 120.0, unknown_biases=[0.0]))
+    with pytest.raises(ValueError, match="unknown_biases is empty"):
+        CalibrateConfig("m", "s", unknown_biases=[])
     with pytest.raises(ValueError, match="target_fa_per_hour is 0"):
         CalibrateConfig("m", "s", 0)
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["tiny.onnx"]

@@ -43,7 +43,7 @@ def naive(z: np.ndarray, config: DetectorConfig, labels: tuple[str, ...]) -> lis
     def frames(ms: float) -> int:
         return max(1, math.ceil(ms * RATE / 1000 / FRAME - 1e-9))
 
-    e = np.exp(z.astype(float))
+    e = np.exp(z.astype(float) + [config.unknown_bias if name == "_unknown_" else 0 for name in labels])
     if config.pooling == "mean":
         e = e / e.sum(axis=1, keepdims=True)
     found = []
@@ -213,13 +213,14 @@ def test_suppression_can_be_given_or_switched_off() -> None:
 
 # --- properties
 
-KWS = ("_silence_", "go", "go now", "now")
+KWS = ("_unknown_", "go", "go now", "now")
 configs = st.builds(
     DetectorConfig,
     pooling=st.sampled_from(["sum", "mean"]),
     smoothing_ms=st.sampled_from([0.0, 20.0, 60.0, 210.0, 1000.0]),
     threshold=st.sampled_from([0.3, 0.5, 0.8]),
     thresholds=st.sampled_from([{}, {"now": 0.4}]),
+    unknown_bias=st.sampled_from([0.0, -1.0, 2.5]),
     release=st.sampled_from([0.3, 0.8, 1.0]),
     min_duration_ms=st.sampled_from([0.0, 40.0, 100.0]),
     refractory_ms=st.sampled_from([0.0, 50.0, 300.0, 900.0]),

@@ -23,6 +23,7 @@ WORDS = ("_silence_", "_unknown_", "yes", "no", "stop", "stop-music", "music")
 CONFIGS: list[dict[str, Any]] = [
     {},
     {"pooling": "mean", "smoothing_ms": 400.0, "threshold": 0.6},
+    {"pooling": "mean", "smoothing_ms": 400.0, "threshold": 0.5, "unknown_bias": 1.5},
     {"pooling": "sum", "smoothing_ms": 200.0, "threshold": 0.5, "thresholds": {"no": 0.8}, "refractory_ms": 100.0},
     {"pooling": "mean", "smoothing_ms": 300.0, "threshold": 0.4, "min_duration_ms": 100.0, "hold_ms": 300.0},
     {"pooling": "sum", "smoothing_ms": 500.0, "threshold": 0.5, "release": 0.3, "suppress": {"yes": ["no"]}},

@@ -7,6 +7,7 @@ const DEFAULTS = {
   smoothing_ms: 1000,
   threshold: 0.7,
   thresholds: {},
+  unknown_bias: 0,
   release: 0.8,
   min_duration_ms: 0,
   refractory_ms: 500,
@@ -83,7 +84,8 @@ export class Detector {
   /** The next frame's logits -> the detections that it brings. */
   process(logits) {
     const frame = this.position;
-    this.history.push(evidence(logits, this.config.pooling));
+    const biased = Array.from(logits, (x, k) => (this.labels[k] === "_unknown_" ? x + this.config.unknown_bias : x));
+    this.history.push(evidence(biased, this.config.pooling));
     if (this.history.length > this.window) this.history.shift();
     const sums = this.labels.map((_, k) => this.history.reduce((sum, each) => sum + each[k], 0));
     const all = total(sums);
