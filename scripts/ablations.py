@@ -233,13 +233,16 @@ def plot(points: dict[str, tuple[float, float]], path: Path) -> None:
         axes.annotate(name, (high, percent), (5, -3), textcoords="offset points", fontsize=7, color="#555555")
     for name, (cost, share) in points.items():
         axes.plot(cost / 1e6, 100 * share, "o", color="crimson")
-        axes.annotate(name, (cost / 1e6, 100 * share), (5, 4), textcoords="offset points", fontsize=8, color="crimson")
+        axes.annotate(
+            name, (cost / 1e6, 100 * share), (5, -10), textcoords="offset points", fontsize=8, color="crimson"
+        )
     axes.set_xscale("log")
     axes.set_xlim(1, 400)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_xlabel("million multiplications a second, after the front end")
-    axes.set_ylabel("accuracy, %: red on our validation clips, grey as published on test clips")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title("red: trained here, our validation clips; grey: published, test clips", fontsize=9)
     figure.savefig(path)
 
 
