@@ -146,7 +146,9 @@ class Trainer:
                 fabric.print(f"no better validation accuracy in {progress.stale_epochs} epochs: stopping early")
                 break
             row = self._train_epoch()
-            row["validation_accuracy"] = fabric.broadcast(self._validate() if fabric.is_global_zero else 0.0)
+            row["validation_accuracy"] = fabric.broadcast(
+                self._validate(self.averaged_spotter) if fabric.is_global_zero else 0.0
+            )
             progress.add(row)
             if fabric.is_global_zero:
                 log.write(progress.rows)
@@ -243,10 +245,9 @@ class Trainer:
         """The spotter with averaged weights: the one that is evaluated and kept."""
         return cast(KeywordSpotter, self.averaged.module)
 
-    def _validate(self) -> float:
+    def _validate(self, spotter: KeywordSpotter) -> float:
         clips = self.corpus.splits["validation"]
-        self.averaged_spotter.eval()
-        return accuracy(clips.labels, isolated_posteriors(TorchModel(self.averaged_spotter), clips).argmax(1))
+        return accuracy(clips.labels, isolated_posteriors(TorchModel(spotter.eval()), clips).argmax(1))
 
     def _finish(self) -> float:
         """Correct the best checkpoint's posteriors for the label shares of evaluation; its validation accuracy."""
@@ -257,9 +258,7 @@ class Trainer:
             correction = self.batches.prior_correction(self.config.data)
             with torch.no_grad():
                 spotter.classifier.head.bias.add_(torch.from_numpy(correction))
-            clips = self.corpus.splits["validation"]
-            predicted = isolated_posteriors(TorchModel(spotter), clips).argmax(1)
-            info |= {CORRECTION: correction.tolist(), "best_accuracy": accuracy(clips.labels, predicted)}
+            info |= {CORRECTION: correction.tolist(), "best_accuracy": self._validate(spotter)}
             save_checkpoint(path, spotter, info=info)
         return float(info["best_accuracy"])
 

@@ -64,7 +64,7 @@ class TrainBatches:
     def prior_correction(self, config: DataConfig) -> npt.NDArray[np.float64]:
         """What to add to each label's logit, float64 `[K]`, for the label shares of evaluation instead of an epoch's.
 
-        `log(p_evaluation / p_training)` up to a constant (M. Saerens, P. Latinne, C. Decaestecker, 2002, equation 2.4);
+        `log(p_evaluation / p_training)` up to a constant (M. Saerens, P. Latinne, C. Decaestecker, 2002);
         the keywords stand together, at 0. A label that evaluation does not have is left as it is.
         """
         crops = {name: self.n_stream * share for name, share in self.crops.shares.items()} if self.crops else {}
