@@ -35,15 +35,16 @@ $(VENV)/.mic: pyproject.toml
 	touch $@
 
 mic: $(VENV)/.mic ## listen to the microphone; options in ARGS, e.g. make mic ARGS='--device usb'
-	$(PY) -m kws.listen $(ARGS)
+	$(VENV)/bin/kws listen $(ARGS)
 
 test: $(VENV)/.dev lint ## ruff, mypy and every test
 	$(PY) -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## ruff and mypy
+lint: $(VENV)/.dev ## ruff, mypy and the imports between wings
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.dev ## run-time cost of MODEL (a checkpoint or an ONNX file) beside peers; without MODEL, speed of the training input
 	$(if $(MODEL),$(PY) -m pip install --quiet -e '.[bench]' && $(PY) -m kws.benchmark model=$(MODEL) $(ARGS),$(PY) scripts/bench_input.py)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.detector import Detection, Detector, DetectorConfig
-from kws.onnx_model import ModelError, Samples, SpotterModel, Stepper, as_float
+from kws.runtime.detector import Detection, Detector, DetectorConfig
+from kws.runtime.onnx_model import ModelError, Samples, SpotterModel, Stepper, as_float
 
 
 class BatchedSpotter:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kws import entry
-from kws.info import describe
+from kws.apps.info import describe
 
 PEERS = ("pymicro-wakeword", "silero-vad", "pyopen-wakeword", "pocketsphinx")
 BLOCKS_MS = (20, 80, 1000)  # a checkpoint is exported for these, as nearly as its frames allow
@@ -68,8 +68,8 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 
 def _exports(checkpoint: Path, folder: Path) -> list[Path]:
     """Files made of a checkpoint: float32 and int8 for every block, and float32 for batches."""
-    from kws.checkpoint import load_checkpoint
-    from kws.export import export_onnx
+    from kws.model.checkpoint import load_checkpoint
+    from kws.onnx_export.onnx_file import export_onnx
 
     spotter, _ = load_checkpoint(checkpoint)
     hop_ms, stride = spotter.frontend_config.hop_ms, spotter.model_config.time_stride
@@ -86,8 +86,8 @@ def _exports(checkpoint: Path, folder: Path) -> list[Path]:
 
 
 def _run(measure: str, model: Path | None = None) -> dict[str, Any]:
-    """One measurement by `kws.benchmark_worker`, in a process of its own with one thread."""
-    command = [sys.executable, "-m", "kws.benchmark_worker", measure, *([str(model)] if model else [])]
+    """One measurement by `kws.apps.benchmark_worker`, in a process of its own with one thread."""
+    command = [sys.executable, "-m", "kws.apps.benchmark_worker", measure, *([str(model)] if model else [])]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(command, env={**os.environ, **one_thread}, capture_output=True, text=True, check=False)
     reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

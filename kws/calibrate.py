@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from kws import __version__, entry
 from kws.config import UNKNOWN
-from kws.detector import DetectorConfig
-from kws.evaluate_stream import Sweep, interval_line, listen, operating_point
-from kws.onnx_model import SpotterModel
-from kws.stream_config import CalibrateConfig
-from kws.stream_score import THRESHOLDS, Outcome, ScoredStream
+from kws.evaluation.operating_points import Sweep, interval_line, operating_point, score_recordings
+from kws.evaluation.stream_scores import THRESHOLDS, Outcome, ScoredStream
+from kws.recordings.config import CalibrateConfig
+from kws.runtime.detector import DetectorConfig
+from kws.runtime.onnx_model import SpotterModel
 
 Ints = NDArray[np.int64]
 
@@ -30,7 +30,7 @@ def calibrate(config: CalibrateConfig) -> dict[str, Any]:
     target that no thresholds reach.
     """
     model = SpotterModel(config.model)
-    stream, detector = listen(config, model)
+    stream, detector = score_recordings(config, model)
     check_stream(stream, config.target_fa_per_hour)
     tried = [choose_thresholds(stream, one, config.target_fa_per_hour) for one in _biased(config, detector, model)]
     found = [(chosen, outcome) for chosen, outcome in tried if chosen]

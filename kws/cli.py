@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from kws import __version__
 
 COMMANDS = {
-    "spot": ("kws.spot", "find keywords in audio files or in raw audio on standard input"),
-    "info": ("kws.info", "what a model says about itself: labels, sizes, latency, cost, thresholds, data"),
-    "listen": ("kws.listen", "hear keywords live, from a microphone or from a file played as one"),
-    "record": ("kws.record", "record takes of a word, for a data set of one's own"),
-    "web": ("kws.web_server", "hear keywords in the browser: serve the page, or write it to a folder"),
+    "spot": ("kws.apps.spot", "find keywords in audio files or in raw audio on standard input"),
+    "info": ("kws.apps.info", "what a model says about itself: labels, sizes, latency, cost, thresholds, data"),
+    "listen": ("kws.apps.listen", "hear keywords live, from a microphone or from a file played as one"),
+    "record": ("kws.apps.record", "record takes of a word, for a data set of one's own"),
+    "web": ("kws.apps.web_server", "hear keywords in the browser: serve the page, or write it to a folder"),
 }
 
 

@@ -109,7 +109,7 @@ class ModelConfig:
     dropout: float = 0.1
     forget_bias: float = 1.0
     width: float = 1.0  # of the channels: 1 is BC-ResNet-1, 8 is BC-ResNet-8; used by bcresnet alone
-    pooling: str = "mean"  # how frames become a clip score: sum | mean (kws.detector.pool_posteriors)
+    pooling: str = "mean"  # how frames become a clip score: sum | mean (kws.runtime.detector.pool_posteriors)
     pool_ms: float = 500.0  # over the last pool_ms of a clip, and the detector's default window
 
     def __post_init__(self) -> None:

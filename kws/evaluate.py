@@ -11,11 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from kws import data, entry, error_analysis, metrics, plots
-from kws.checkpoint import load_checkpoint
+from kws import data, entry
 from kws.config import DATA_SOURCES, SILENCE, SPLITS, DataConfig, SpeechCommandsConfig, exact_samples
-from kws.export import export_onnx
-from kws.scoring import OnnxModel, Posteriors, StepModel, TorchModel, carried_posteriors, isolated_posteriors
+from kws.evaluation import error_analysis, metrics, plots
+from kws.evaluation.clip_scores import (
+    OnnxModel,
+    Posteriors,
+    StepModel,
+    TorchModel,
+    carried_posteriors,
+    isolated_posteriors,
+)
+from kws.model.checkpoint import load_checkpoint
+from kws.onnx_export.onnx_file import export_onnx
 from kws.streaming import SpotterModel
 
 

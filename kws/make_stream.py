@@ -17,14 +17,14 @@ from typing import Any
 
 from kws import __version__, data, entry
 from kws.data import Clips
-from kws.data.espeak import SAMPLE_RATE
-from kws.data.jobs import cores, run_jobs
-from kws.data.publish import publish
 from kws.data.splits import hash_split
-from kws.data.synthetic import speakers
-from kws.stream_audio import Int16, write_bank
-from kws.stream_config import MakeStreamConfig
-from kws.stream_labels import COLUMNS, LABELS_FILE
+from kws.recordings.config import MakeStreamConfig
+from kws.recordings.labels import COLUMNS, LABELS_FILE
+from kws.recordings.scenes import Int16, write_bank
+from kws.speech.espeak import SAMPLE_RATE
+from kws.speech.voices import speakers
+from kws.system.atomic import publish
+from kws.system.jobs import cores, run_jobs
 
 BATCH = 1000  # clips read at once
 
@@ -52,7 +52,7 @@ def make_stream(config: MakeStreamConfig) -> Path:
             "voices": [voice for name, voice in speakers().items() if hash_split(name) == config.split],
         }
         jobs = [{**common, **file, "path": str(partial / file["name"])} for file in plan]
-        said = run_jobs("kws.stream_audio", jobs, config.workers or cores(), len(jobs), "making", True)
+        said = run_jobs("kws.recordings.scenes", jobs, config.workers or cores(), len(jobs), "making", True)
         with (partial / LABELS_FILE).open("w", newline="", encoding="utf-8") as out:
             writer = csv.writer(out)
             writer.writerow([*COLUMNS, "text"])

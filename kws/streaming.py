@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.detector import Detection, Detector, DetectorConfig
-from kws.onnx_model import LogitStream, ModelError, Samples, SpotterModel
+from kws.runtime.detector import Detection, Detector, DetectorConfig
+from kws.runtime.onnx_model import LogitStream, ModelError, Samples, SpotterModel
 
 __all__ = ["Detection", "DetectorConfig", "ModelError", "SpotterModel", "StreamingSpotter", "default_model"]
 

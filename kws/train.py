@@ -17,8 +17,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from kws import data, entry
-from kws.augment import FeatureMasker, WaveformAugmenter
-from kws.checkpoint import load_checkpoint, save_checkpoint
 from kws.config import (
     AugmentConfig,
     FrontendConfig,
@@ -28,11 +26,13 @@ from kws.config import (
     exact_samples,
 )
 from kws.data.batches import TrainBatches
-from kws.metrics import accuracy
-from kws.model import KeywordSpotter
-from kws.run_log import BEST, RESULT, RunLog
-from kws.run_state import Progress, restore_run, save_run
-from kws.scoring import TorchModel, isolated_posteriors
+from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
+from kws.evaluation.metrics import accuracy
+from kws.model.checkpoint import load_checkpoint, save_checkpoint
+from kws.model.spotter import KeywordSpotter
+from kws.training.augment import FeatureMasker, WaveformAugmenter
+from kws.training.run_log import BEST, RESULT, RunLog
+from kws.training.run_state import Progress, restore_run, save_run
 
 CORRECTION = "prior_correction"  # in a checkpoint's info
 

@@ -27,15 +27,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kws import data
-from kws.checkpoint import load_checkpoint
 from kws.config import DATA_SOURCES, SILENCE, FrontendConfig, ModelConfig
-from kws.error_analysis import NoisyClips
-from kws.metrics import accuracy
-from kws.model import KeywordSpotter
-from kws.onnx_model import SpotterModel
-from kws.operations import multiplications_per_second
-from kws.run_log import BEST, RESULT
-from kws.scoring import TorchModel, carried_posteriors, isolated_posteriors
+from kws.evaluation.clip_scores import TorchModel, carried_posteriors, isolated_posteriors
+from kws.evaluation.error_analysis import NoisyClips
+from kws.evaluation.metrics import accuracy
+from kws.model.checkpoint import load_checkpoint
+from kws.model.spotter import KeywordSpotter
+from kws.onnx_export.operations import multiplications_per_second
+from kws.runtime.onnx_model import SpotterModel
+from kws.training.run_log import BEST, RESULT
 
 RUNS, MEASURED = Path("runs/ablations"), "measured.json"
 RESULTS, TABLE, PLOT = Path("docs/RESULTS.md"), Path("docs/ablations.csv"), Path("docs/accuracy_multiplications.png")

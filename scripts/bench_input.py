@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from kws import data
-from kws.augment import WaveformAugmenter
 from kws.config import AugmentConfig, DataConfig, SpeechCommandsConfig, SyntheticConfig
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
+from kws.training.augment import WaveformAugmenter
 
 SAMPLE_RATE = 16000
 

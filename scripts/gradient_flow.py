@@ -15,7 +15,7 @@ from torch import nn
 from kws import data
 from kws.config import FrontendConfig, ModelConfig, SpeechCommandsConfig, SyntheticConfig
 from kws.data.batches import TrainBatches
-from kws.model import KeywordSpotter
+from kws.model.spotter import KeywordSpotter
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

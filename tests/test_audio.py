@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from kws.audio import AudioError, blocks, raw_blocks, read_audio
-from kws.resample import Resampler
+from kws.audio.files import AudioError, blocks, raw_blocks, read_audio
+from kws.audio.resample import Resampler
 
 RATES = [(8000, 16000), (11025, 16000), (22050, 16000), (44100, 16000), (48000, 16000), (16000, 44100)]
 

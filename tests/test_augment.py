@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from kws.augment import FeatureMasker, WaveformAugmenter, WaveformParameters, resample_and_shift
 from kws.config import AugmentConfig
+from kws.training.augment import FeatureMasker, WaveformAugmenter, WaveformParameters, resample_and_shift
 
 RATE, N = 16000, 16000
 OFF = {"shift_ms": 0, "gain_db": 0, "speed": 0, "noise_probability": 0, "fade_ms": 0, "freq_masks": 0, "time_masks": 0}

@@ -5,7 +5,7 @@ import pytest
 from tiny_onnx import BLOCK_SIZE, say, write_tiny
 
 from kws.batched import BatchedSpotter
-from kws.onnx_model import ModelError
+from kws.runtime.onnx_model import ModelError
 from kws.streaming import StreamingSpotter
 
 

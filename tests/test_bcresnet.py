@@ -12,13 +12,13 @@ from safetensors.torch import load_file, save_file
 from tone_words import WORDS, write_tone_words
 
 import kws.export
-from kws import bcresnet
-from kws.bcresnet import BroadcastedBlock, BroadcastedClassifier, SubSpectralNorm
-from kws.checkpoint import load_checkpoint, read_header, save_checkpoint
 from kws.config import FolderConfig, FrontendConfig, ModelConfig
 from kws.evaluate import EvaluateConfig, evaluate
-from kws.model import Classifier, KeywordSpotter
-from kws.operations import multiplications_per_second
+from kws.model import bcresnet
+from kws.model.bcresnet import BroadcastedBlock, BroadcastedClassifier, SubSpectralNorm
+from kws.model.checkpoint import load_checkpoint, read_header, save_checkpoint
+from kws.model.spotter import Classifier, KeywordSpotter
+from kws.onnx_export.operations import multiplications_per_second
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 

@@ -15,7 +15,7 @@ import soundfile
 from tiny_onnx import write_tiny
 
 from kws.calibrate import calibrate, choose
-from kws.stream_config import CalibrateConfig, DetectorChanges
+from kws.recordings.config import CalibrateConfig, DetectorChanges
 from kws.streaming import SpotterModel, StreamingSpotter
 
 RATE = 16000

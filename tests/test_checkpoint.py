@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kws import checkpoint
-from kws.checkpoint import CheckpointError, load_checkpoint, read_header, read_tensors, save_checkpoint
 from kws.config import FrontendConfig, ModelConfig
-from kws.model import KeywordSpotter
+from kws.model import checkpoint
+from kws.model.checkpoint import CheckpointError, load_checkpoint, read_header, read_tensors, save_checkpoint
+from kws.model.spotter import KeywordSpotter
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from data_files import write_words
 
 from kws.config import SpeechCommandsConfig
 from kws.data import DataError, DiskFullError, load, speech_commands
-from kws.data.publish import publish
+from kws.system.atomic import publish
 
 HOME = "SpeechCommands/speech_commands_v0.02"
 

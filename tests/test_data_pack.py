@@ -17,9 +17,9 @@ from data_files import RATE, tone, write, write_words
 from kws.data import DataError, DiskFullError
 from kws.data import pack as pack_module
 from kws.data.decode import fit, read_audio
-from kws.data.jobs import run_jobs
 from kws.data.pack import pack_clips
 from kws.data.scan import scan
+from kws.system.jobs import run_jobs
 
 
 def pack_files(root, cache, **options):

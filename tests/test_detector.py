@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.detector import Detection, Detector, DetectorConfig, longer_keywords, pool_posteriors
+from kws.runtime.detector import Detection, Detector, DetectorConfig, longer_keywords, pool_posteriors
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 FRAME, RATE = 320, 16000  # 20 ms

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tiny_onnx import LABELS, write_tiny
 from tone_words import write_tone_words
 
-from kws.augment import WaveformAugmenter, WaveformParameters
 from kws.config import AugmentConfig, FolderConfig, SpeechCommandsConfig
-from kws.error_analysis import NoisyClips, by_loudness, confusions, levels_dbfs, mix, tables
 from kws.evaluate import EvaluateConfig, evaluate
-from kws.metrics import wilson_interval
-from kws.plots import plot_errors
+from kws.evaluation.error_analysis import NoisyClips, by_loudness, confusions, levels_dbfs, mix, tables
+from kws.evaluation.metrics import wilson_interval
+from kws.evaluation.plots import plot_errors
+from kws.training.augment import WaveformAugmenter, WaveformParameters
 
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 RATE = 16000

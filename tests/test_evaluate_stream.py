@@ -15,13 +15,12 @@ import soundfile
 from tiny_onnx import say, write_tiny
 
 from kws.evaluate_stream import evaluate_stream
-from kws.metrics import Event
-from kws.onnx_model import SpotterModel
-from kws.stream_config import DetectorChanges, EvaluateStreamConfig
-from kws.stream_labels import StreamError, read_stream
-from kws.stream_score import ScoredStream
+from kws.evaluation.stream_scores import ScoredStream
+from kws.evaluation.tf_streaming import TfCounts, found_words, tf_counts
+from kws.recordings.config import DetectorChanges, EvaluateStreamConfig
+from kws.recordings.labels import Event, StreamError, read_stream
+from kws.runtime.onnx_model import SpotterModel
 from kws.streaming import StreamingSpotter
-from kws.tf_streaming import TfCounts, found_words, tf_counts
 
 LENGTH, GAP, RATE = 1600, 40000, 16000
 WORDS = {"y": "yes", "n": "no"}

@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy_lstm import lstm
 
-from kws import __version__, export, parity
+from kws import __version__, export
 from kws.config import FrontendConfig, ModelConfig
 from kws.export import ExportError, export_onnx
-from kws.model import KeywordSpotter
+from kws.model.spotter import KeywordSpotter
+from kws.onnx_export import parity
 from kws.streaming import SpotterModel
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")

@@ -7,7 +7,7 @@ import scipy.fft
 import torch
 
 from kws.config import FrontendConfig
-from kws.frontend import Frontend
+from kws.model.frontend import Frontend
 
 RATE = 16000
 CONFIGS = [

@@ -11,12 +11,12 @@ from onnx import TensorProto, helper
 from tiny_onnx import write_tiny
 
 from kws import benchmark, cli
+from kws.apps.info import describe
 from kws.benchmark import BenchmarkConfig
 from kws.config import FrontendConfig, ModelConfig
 from kws.export import export_onnx
-from kws.info import describe
-from kws.model import KeywordSpotter
-from kws.operations import multiplications
+from kws.model.spotter import KeywordSpotter
+from kws.onnx_export.operations import multiplications
 
 LABELS = ("_silence_", "yes", "no")
 
@@ -116,7 +116,7 @@ def test_errors_are_one_sentence(tmp_path, capsys):
 
 def test_info_needs_neither_torch_nor_onnx(exported):
     code = (
-        "import sys; from kws.info import describe; "
+        "import sys; from kws.apps.info import describe; "
         f"describe({str(exported / 'plain.onnx')!r}); sys.exit(bool({{'torch', 'onnx', 'hydra'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -18,8 +18,9 @@ import soundfile
 from sound_server import SoundServer
 from tiny_onnx import say, write_tiny
 
-from kws import capture, cli
-from kws.listen import Lines, Meter, listen
+from kws import cli
+from kws.apps import capture
+from kws.apps.listen import Lines, Meter, listen
 from kws.streaming import StreamingSpotter
 
 SILENT = {"input_overflow": False}
@@ -45,7 +46,7 @@ def sound_server() -> Iterator[SoundServer]:
 
 
 def start(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kws.listen", *map(str, arguments)]
+    command = [sys.executable, "-m", "kws.cli", "listen", *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
@@ -132,7 +133,7 @@ def test_wrong_calls_are_one_sentence(model: str, tmp_path: Path, capsys: pytest
 
 def test_the_live_view(model: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("rich")
-    from kws.live_view import LiveView
+    from kws.apps.live_view import LiveView
 
     spotter = StreamingSpotter(model)
     view = LiveView(spotter)

@@ -17,9 +17,9 @@ from tone_words import WORDS, write_tone_words
 
 from kws.config import FolderConfig
 from kws.make_stream import make_stream
-from kws.sentences import SOUND_ALIKE_LIST, holds, sentence
-from kws.stream_audio import word_bounds
-from kws.stream_config import MakeStreamConfig
+from kws.recordings.config import MakeStreamConfig
+from kws.recordings.scenes import word_bounds
+from kws.speech.sentences import SOUND_ALIKE_LIST, holds, sentence
 
 KEYWORDS = ["yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go"]
 

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
-from kws.metrics import (
+from kws.evaluation.metrics import (
     Event,
     accuracy,
     class_scores,
@@ -23,7 +23,7 @@ from kws.metrics import (
     poisson_interval,
     wilson_interval,
 )
-from kws.plots import plot_confusion
+from kws.evaluation.plots import plot_confusion
 
 TRUTH, PREDICTED = [0, 0, 0, 1, 1, 2], [0, 0, 1, 1, 2, 2]
 

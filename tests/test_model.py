@@ -7,8 +7,8 @@ from composing import compose_config
 from numpy_lstm import lstm
 
 from kws.config import FrontendConfig, ModelConfig
-from kws.detector import pool_posteriors
-from kws.model import CausalConv, KeywordSpotter, Recurrent
+from kws.model.spotter import CausalConv, KeywordSpotter, Recurrent
+from kws.runtime.detector import pool_posteriors
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 MODELS = {

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from kws import cli
+from kws.apps.record import examine, trim
 from kws.config import FolderConfig
-from kws.record import examine, trim
 
 RATE = 16000
 

@@ -128,14 +128,16 @@ def test_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_as_a_module(tmp_path: Path, model: str) -> None:
     soundfile.write(tmp_path / "speech.wav", say("y"), 16000)
-    command = [sys.executable, "-m", "kws.spot", str(tmp_path / "speech.wav"), "--model", model]
+    command = [sys.executable, "-m", "kws.cli", "spot", str(tmp_path / "speech.wav"), "--model", model]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     assert b"\tyes\t" in done.stdout
 
 
 def test_a_reader_that_goes_away(tmp_path: Path, model: str) -> None:
     soundfile.write(tmp_path / "speech.wav", say("yn" * 50, gap=6000), 16000)
-    command = f"{sys.executable} -m kws.spot {tmp_path}/speech.wav {tmp_path}/speech.wav --model {model} | head -n 1"
+    command = (
+        f"{sys.executable} -m kws.cli spot {tmp_path}/speech.wav {tmp_path}/speech.wav --model {model} | head -n 1"
+    )
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=60)
     assert done.stdout.count(b"\n") == 1
     assert done.stderr == b""

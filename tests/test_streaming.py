@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_onnx import BLOCK_SIZE, LABELS, SAMPLE_RATE, say, tiny_logits, write_tiny
 
-from kws.detector import DetectorConfig
+from kws.runtime.detector import DetectorConfig
 from kws.streaming import ModelError, SpotterModel, StreamingSpotter
 
 

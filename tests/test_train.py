@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from tone_words import write_tone_words
 
 import kws.train
-from kws.checkpoint import load_checkpoint, read_header
 from kws.config import TrainerConfig
+from kws.model.checkpoint import load_checkpoint, read_header
 from kws.train import learning_rate
 
 EPOCHS = 4

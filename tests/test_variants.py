@@ -11,16 +11,17 @@ import onnxruntime
 import pytest
 import torch
 
-from kws import entry, parity
-from kws.checkpoint import save_checkpoint
+from kws import entry
 from kws.config import FrontendConfig, ModelConfig
-from kws.device_frontend import DeviceFrontend
 from kws.export import ExportConfig, ExportError, export_onnx
 from kws.export import export as run_export
-from kws.frontend import Frontend
-from kws.model import KeywordSpotter
-from kws.onnx_model import ModelError, SpotterModel, open_session
-from kws.quantize import quantize
+from kws.model.checkpoint import save_checkpoint
+from kws.model.frontend import Frontend
+from kws.model.spotter import KeywordSpotter
+from kws.onnx_export import parity
+from kws.onnx_export.device_frontend import DeviceFrontend
+from kws.onnx_export.quantize import quantize
+from kws.runtime.onnx_model import ModelError, SpotterModel, open_session
 
 LABELS = ("_silence_", "_unknown_", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 TINY = ModelConfig(hidden_size=48, conv_channels=[12, 20, 32], projection_size=32)
@@ -261,6 +262,6 @@ def test_no_telemetry_is_written_into_the_home_folder(files, tmp_path):
     environment = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": str(Path(entry.__file__).parent.parent)}
     for name in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"):
         environment.pop(name, None)
-    code = f"from kws.onnx_model import SpotterModel; SpotterModel({str(files[1]['waveform', 'float32'])!r})"
+    code = f"from kws.runtime.onnx_model import SpotterModel; SpotterModel({str(files[1]['waveform', 'float32'])!r})"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
     assert list(tmp_path.rglob("*onnxruntime*")) == []

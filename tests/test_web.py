@@ -22,10 +22,11 @@ import soundfile
 from chromium import Chromium
 from tiny_onnx import say, write_tiny
 
-from kws import cli, ort_web
+from kws import cli
+from kws.apps import ort_web
+from kws.apps.web_server import server, site, write
 from kws.config import FrontendConfig
 from kws.streaming import StreamingSpotter, default_model
-from kws.web_server import server, site, write
 
 ROWS = "[...document.querySelectorAll('#detections tr')].map((row) => ({...row.dataset})).reverse()"
 STATUS = "document.getElementById('status').textContent"
@@ -127,7 +128,7 @@ def test_wrong_calls_are_one_sentence(
 
 
 def test_ctrl_c_ends_the_server(model: Path, stub: Path) -> None:
-    command = [sys.executable, "-m", "kws.web_server", "--model", model, "--ort", stub, "--port", "0"]
+    command = [sys.executable, "-m", "kws.cli", "web", "--model", model, "--ort", stub, "--port", "0"]
 
     def heed_ctrl_c() -> None:  # what runs the tests in the background may have had it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)

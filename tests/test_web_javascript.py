@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from tiny_onnx import say, tiny_logits, write_tiny
 
+from kws.apps.web_server import PAGE
+from kws.audio.resample import Resampler
 from kws.config import FrontendConfig
-from kws.detector import Detector, DetectorConfig
-from kws.onnx_model import SpotterModel
-from kws.resample import Resampler
-from kws.web_server import PAGE
+from kws.runtime.detector import Detector, DetectorConfig
+from kws.runtime.onnx_model import SpotterModel
 
 WORDS = ("_silence_", "_unknown_", "yes", "no", "stop", "stop-music", "music")
 CONFIGS: list[dict[str, Any]] = [
@@ -112,7 +112,7 @@ def test_the_resampler(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{}, {"kind": "spectrogram"}, {"n_mels": 20, "f_max": 7600.0, "win_ms": 30.0}])
 def test_the_picture_is_what_the_model_sees(tmp_path: Path, changes: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
-    from kws.frontend import Frontend
+    from kws.model.frontend import Frontend
 
     config = FrontendConfig(**changes)
     samples = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)

@@ -18,12 +18,12 @@ from kws.config import (
 )
 from kws.data import folder, speech_commands, synthetic
 from kws.data.corpus import Clips, Corpus, Int16, Int64, PerSplit, all_clips, evaluation_clips, train_clips
-from kws.data.errors import DataError, DiskFullError
 from kws.data.labels import check_labels, choose_labels, silence_clips
 from kws.data.noise import generated_noise, split_noise, varied_noise
 from kws.data.pack import Pack, pack_clips
 from kws.data.scan import Listing
 from kws.data.splits import split_by_lists
+from kws.system.errors import DataError, DiskFullError
 
 __all__ = ["Clips", "Corpus", "DataError", "DiskFullError", "load", "silence_clips"]
 

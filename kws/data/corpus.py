@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.config import SILENCE, SPLITS, UNKNOWN, DataConfig
-from kws.data.errors import DataError
 from kws.data.labels import label_numbers, silence_clips
 from kws.data.pack import Pack
+from kws.system.errors import DataError
 
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]

@@ -11,7 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from kws.data.errors import DataError
+from kws.system.errors import DataError
 
 Int16 = NDArray[np.int16]
 UNKNOWN_SIZE = 0x7FFFF000  # from here on, or 0: written by a program that could not go back to fill in the size

@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 from urllib.request import url2pathname
 
-from kws.data.errors import DataError
-from kws.data.publish import FULL, publish
+from kws.system.atomic import FULL, publish
+from kws.system.errors import DataError
 
 
 def fetch(

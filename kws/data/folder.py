@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from kws.config import FolderConfig
-from kws.data.errors import DataError
 from kws.data.scan import Listing, scan
 from kws.data.splits import split_by_hash
+from kws.system.errors import DataError
 
 
 def find(config: FolderConfig) -> Listing:

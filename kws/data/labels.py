@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.config import SILENCE, UNKNOWN, DataConfig
-from kws.data.errors import DataError
+from kws.system.errors import DataError
 
 CORE = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

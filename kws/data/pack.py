@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.data.errors import DataError
-from kws.data.jobs import cores, run_jobs
-from kws.data.publish import publish
 from kws.data.scan import Listing
+from kws.system.atomic import publish
+from kws.system.errors import DataError
+from kws.system.jobs import cores, run_jobs
 
 FORMAT = 1
 CLIPS, NOISE, INDEX = "clips.int16", "noise.int16", "index.json"

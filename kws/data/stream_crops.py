@@ -10,8 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from kws.config import SILENCE, UNKNOWN
-from kws.data.errors import DataError
-from kws.stream_labels import StreamFile, read_stream
+from kws.recordings.labels import StreamFile, read_stream
+from kws.system.errors import DataError
 
 Int16 = NDArray[np.int16]
 Int64 = NDArray[np.int64]

@@ -10,27 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from kws.config import BACKGROUND_NOISE, SPLITS, SyntheticConfig, exact_samples
-from kws.data.errors import DataError
-from kws.data.espeak import SAMPLE_RATE, write_wav
-from kws.data.jobs import cores, run_jobs
 from kws.data.labels import WORDS_35
 from kws.data.noise import generated_noise
-from kws.data.publish import publish
 from kws.data.scan import Listing, scan
 from kws.data.splits import LISTS, hash_split
+from kws.speech.espeak import SAMPLE_RATE, write_wav
+from kws.speech.voices import speakers
+from kws.system.atomic import publish
+from kws.system.errors import DataError
+from kws.system.jobs import cores, run_jobs
 
 FORMAT = 1
 NOISE_SECONDS = 60
 PROCESSES = 8  # each speaks its share of the voices: fixed, for a word's sound depends on what its process said before
-ACCENTS = "en en-us en-us-nyc en-gb-scotland en-gb-x-gbclan en-gb-x-gbcwmd en-gb-x-rp en-029"
-# espeak-ng 1.52's variants without the robots, whispers, jokes and doubles of the default voice.
-VOICES = """
-    Alex Alicia Andrea Andy Annie AnxiousAndy Denis Diogo Gene Gene2 Henrique Hugo Jacky Lee Marco Mario Michael Mike
-    Nguyen Reed Storm adam anika antonio aunty belinda benjamin boris david ed edward edward2 f1 f2 f3 f4 f5 grandma
-    grandpa gustave ian iven iven2 iven3 iven4 john klatt klatt2 klatt3 klatt4 klatt5 klatt6 linda m1 m2 m3 m4 m5 m6
-    m7 m8 marcelo max michel miguel mike2 norbert pablo paul pedro quincy rob robert sandro shelby steph steph2 steph3
-    travis victor zac
-"""
 
 
 @dataclass(frozen=True)
@@ -45,12 +37,6 @@ class Utterance:
     range: int  # 0 .. 100
     level_db: float  # of the peak, below full scale
     position: float  # 0: at the start of the clip, 1: at its end
-
-
-def speakers() -> dict[str, str]:
-    """Every speaker: eight hexadecimal digits -> voice (accent and variant)."""
-    voices = [f"{accent}+{variant}" for accent in ACCENTS.split() for variant in VOICES.split()]
-    return {hashlib.sha1(voice.encode()).hexdigest()[:8]: voice for voice in voices}
 
 
 def plan(words: list[str], clips_per_word: int, seed: int) -> list[Utterance]:
@@ -108,7 +94,7 @@ def _write(root: Path, utterances: list[Utterance], clip_length: int, config: Sy
     for utterance in utterances:
         shares[share_of[utterance.voice]].append(asdict(utterance))
     jobs = [{"root": str(root), "clip_length": clip_length, "clips": share} for share in shares if share]
-    run_jobs("kws.data.espeak", jobs, config.workers or cores(), len(utterances), "speaking", progress)
+    run_jobs("kws.speech.espeak", jobs, config.workers or cores(), len(utterances), "speaking", progress)
     (root / BACKGROUND_NOISE).mkdir()
     for name, noise in generated_noise(np.random.default_rng(config.seed), NOISE_SECONDS, SAMPLE_RATE).items():
         write_wav(root / BACKGROUND_NOISE / f"{name}.wav", noise)

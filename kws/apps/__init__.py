@@ -1,0 +1,1 @@
+"""What people run with a model: files, the microphone, the browser."""

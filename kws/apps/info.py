@@ -1,0 +1,119 @@
+"""`kws info`: what an ONNX model says about itself. numpy and onnxruntime only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kws.runtime.onnx_model import load
+
+UNKNOWN = "not stated"
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Every fact about the model in `path`, of any variant and precision. Raises `ModelError` if it is none of ours.
+
+    Lengths in samples and milliseconds; `latency_ms` is the longest time from a sample to the logits it takes part in,
+    which is one block (computing aside). `multiplications_per_second` are of audio, counted at export from the float32
+    graph by the rules of `kws.onnx_export.operations`. What the file does not say is None.
+    """
+    path = Path(path)
+    session, metadata = load(path)
+    card: dict[str, Any] = metadata.get("card") or {}
+    rate = metadata["sample_rate"]
+    milliseconds = 1000 / rate
+    batch = session.get_inputs()[0].shape[0]
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "kws_version": metadata.get("kws_version"),
+        "variant": metadata.get("variant", "waveform"),
+        "precision": metadata.get("precision", "float32"),
+        "labels": metadata["labels"],
+        "sample_rate": rate,
+        "frontend": metadata.get("frontend", {}),
+        "block_size": metadata["block_size"],
+        "block_ms": metadata["block_size"] * milliseconds,
+        "latency_ms": metadata["block_size"] * milliseconds,
+        "frame_ms": metadata["frame_length"] * milliseconds,
+        "batch_size": batch if isinstance(batch, int) else None,
+        "state_size": metadata["state_size"],
+        "model": metadata.get("model", {}),
+        "parameters": card.get("parameters"),
+        "multiplications_per_second": card.get("multiplications_per_second"),
+        "detector": metadata["detector"],
+        "operating_point": card.get("operating_point"),
+        "validation_accuracy": card.get("validation_accuracy"),
+        "data": card.get("data"),
+        "data_licence": card.get("data_licence"),
+        "licence": card.get("licence"),
+    }
+
+
+def table(facts: dict[str, Any]) -> str:
+    """The facts as lines to read."""
+    frontend, model, detector = facts["frontend"], facts["model"], facts["detector"]
+    options = {"win_ms": "{} ms windows", "hop_ms": "every {} ms", "n_fft": "FFT of {}", "n_mels": "{} mel bands"}
+    front = [str(frontend.get("kind", UNKNOWN))]
+    front += [text.format(frontend[name]) for name, text in options.items() if name in frontend]
+    if "f_min" in frontend and "f_max" in frontend:
+        front.append(f"{frontend['f_min']:g} to {frontend['f_max']:g} Hz")
+    shape = [str(model.get("cell", UNKNOWN))]
+    shape += [f"{name} {model[name]}" for name in ("hidden_size", "conv_channels", "projection_size") if name in model]
+    streams = facts["batch_size"] or "any number of"
+    rows = {
+        "file": f"{facts['file']}, {facts['bytes'] / 1000:.1f} kB, {facts['precision']}, takes {facts['variant']}",
+        "made by": f"kws {facts['kws_version'] or UNKNOWN}",
+        "labels": ", ".join(facts["labels"]),
+        "front end": f"{facts['sample_rate']} Hz, {', '.join(front)}",
+        "model": ", ".join(shape),
+        "block": f"{facts['block_size']} samples of {streams} stream(s), a decision every {facts['frame_ms']:g} ms",
+        "latency": f"{facts['latency_ms']:g} ms at most, plus computing",
+        "parameters": _count(facts["parameters"]),
+        "multiplications": f"{_count(facts['multiplications_per_second'])} per second of audio",
+        "threshold": f"{detector.get('threshold', 'default')}"
+        + "".join(f", {keyword} {value:g}" for keyword, value in detector.get("thresholds", {}).items()),
+        "operating point": _operating_point(facts["operating_point"] or {}),
+        "accuracy": f"{facts['validation_accuracy']:.2%} on validation" if facts["validation_accuracy"] else UNKNOWN,
+        "data": _line(facts["data"]) or UNKNOWN,
+        "licence": f"{facts['licence'] or UNKNOWN}; data {facts['data_licence'] or UNKNOWN}",
+    }
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
+
+
+def _operating_point(point: dict[str, Any]) -> str:
+    """What `python -m kws.calibrate` measured, in one line."""
+    if not point:
+        return "not calibrated (python -m kws.calibrate)"
+    misses, alarms = (f"{point[name][0]:.3g} to {point[name][1]:.3g}" for name in ("frr_interval", "fa_interval"))
+    return (
+        f"misses {point['frr']:.3g} ({misses}) at {point['fa_per_hour']:.3g} false alarms an hour ({alarms}); "
+        f"{point['hours']:g} h of {point['stream']}, {point['events']} keywords"
+    )
+
+
+def _count(number: int | None) -> str:
+    return UNKNOWN if number is None else f"{number:,}"
+
+
+def _line(values: Any) -> str:
+    """A table of facts in one line, numbers short; anything else as it is."""
+    if not isinstance(values, dict):
+        return str(values or "")
+    short = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in values.items()}
+    return ", ".join(f"{key} {value}" for key, value in short.items() if value not in (None, "", []))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of `kws info`: the exit status."""
+    parser = argparse.ArgumentParser(prog="kws info", description=__doc__)
+    parser.add_argument("file", metavar="ONNX", help="a model made by python -m kws.export")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    options = parser.parse_args(arguments)
+    facts = describe(options.file)
+    print(json.dumps(facts, indent=2) if options.json else table(facts))
+    return 0

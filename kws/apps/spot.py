@@ -1,0 +1,81 @@
+"""`kws spot`: find keywords in audio files, or in raw audio on standard input as it arrives."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+from kws.audio.files import AudioError, Floats, blocks, raw_blocks
+from kws.runtime.detector import Detection
+from kws.streaming import SpotterModel, StreamingSpotter, default_model
+
+EPILOG = "A line is: file, start and end in seconds, keyword, score. Exit status 1 if a file could not be read."
+
+
+def parse_thresholds(texts: Sequence[str]) -> dict[str, float] | float | None:
+    """`["0.8"]` -> 0.8; `["yes=0.8", "no=0.9"]` -> a table; `[]` -> None. Raises `ValueError` for anything else."""
+    thresholds: dict[str, float] = {}
+    for text in (part for given in texts for part in given.split(",")):
+        keyword, _, number = text.rpartition("=")
+        try:
+            thresholds[keyword] = float(number)
+        except ValueError:
+            raise ValueError(f"--threshold {text} is not a number or KEYWORD=NUMBER") from None
+    if "" not in thresholds:
+        return thresholds or None
+    if len(thresholds) > 1:
+        raise ValueError("--threshold takes one number for all keywords, or KEYWORD=NUMBER for each; not both")
+    return thresholds[""]
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="kws spot", description=__doc__, epilog=EPILOG)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio of any rate; - is raw 16-bit PCM on stdin")
+    parser.add_argument(
+        "--model", metavar="ONNX", help="a model made by python -m kws.export (default: the one shipped)"
+    )
+    parser.add_argument(
+        "--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="in (0, 1]; may be given more than once"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object per detection")
+    parser.add_argument("--rate", type=int, metavar="HZ", help="sample rate of - (default: the model's)")
+    parser.add_argument("--channels", type=int, default=1, metavar="N", help="interleaved channels of - (default: 1)")
+    return parser.parse_args(given)
+
+
+def _detections(spotter: StreamingSpotter, audio: Iterator[Floats]) -> Iterator[Detection]:
+    spotter.reset()
+    for block in audio:
+        yield from spotter.feed(block)
+    yield from spotter.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of `kws spot`: the exit status."""
+    options = _arguments(arguments)
+    if options.channels < 1:
+        raise ValueError(f"--channels is {options.channels}; it must be at least 1")
+    if options.rate is not None and "-" not in options.files:
+        raise ValueError("--rate tells the rate of raw audio on standard input (-); files tell their own")
+    model = SpotterModel(options.model or default_model())
+    spotter = StreamingSpotter(model, thresholds=parse_thresholds(options.threshold))
+    rate = model.sample_rate if options.rate is None else options.rate
+    status = 0
+    for file in options.files:
+        if file == "-":
+            audio = raw_blocks(sys.stdin.buffer, rate, options.channels, model.sample_rate)
+        else:
+            audio = blocks(file, model.sample_rate)
+        try:
+            for found in _detections(spotter, audio):
+                if options.json:
+                    line = json.dumps({"file": file, **found._asdict()})
+                else:
+                    line = f"{file}\t{found.start:.2f}\t{found.end:.2f}\t{found.keyword}\t{found.score:.3f}"
+                print(line, flush=True)
+        except ValueError as error:
+            print(f"error: {error}" if isinstance(error, AudioError) else f"error: {file}: {error}", file=sys.stderr)
+            status = 1
+    return status

@@ -1,0 +1,121 @@
+"""`kws web`: hear keywords in the browser. Serves the page on this machine, or writes it to a folder for any host."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import http.server
+import json
+import shutil
+import urllib.parse
+import webbrowser
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from kws.apps.ort_web import FILES, ort_dir
+from kws.streaming import SpotterModel, default_model
+
+PAGE = Path(__file__).resolve().parent / "web"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".wasm": "application/wasm",
+}
+
+Site = Mapping[str, Path | bytes]  # path below the root -> a file, or its content
+
+
+def site(models: Sequence[Path], ort: Path) -> Site:
+    """Every file of the page. Raises `ModelError` for a model that kws cannot run, `ValueError` for two of a name."""
+    named: dict[str, Path] = {}
+    for model in models:
+        SpotterModel(model)
+        if (name := f"models/{model.name}") in named:
+            raise ValueError(f"two models are called {model.name}; rename one")
+        named[name] = model
+    urls = [urllib.parse.quote(name) for name in named]
+    return {
+        **{path.name: path for path in sorted(PAGE.iterdir()) if path.suffix in TYPES},
+        **{f"ort/{name}": ort / name for name in FILES},
+        **named,
+        "models.json": json.dumps(urls).encode(),
+    }
+
+
+def write(files: Site, folder: Path) -> None:
+    """Write a site to a folder, for any host of static files."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            shutil.copyfile(content, path)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, *arguments: object, files: Site) -> None:
+        self.files = files
+        super().__init__(*arguments)  # type: ignore[arg-type]
+
+    def do_GET(self) -> None:
+        name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/") or "index.html"
+        content = self.files.get(name)
+        if content is None:
+            self.send_error(404)
+            return
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", TYPES.get(Path(name).suffix, "application/octet-stream"))
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Cache-Control", "no-cache")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing of requests."""
+
+
+def server(files: Site, port: int) -> http.server.ThreadingHTTPServer:
+    """A server of `files` on the loopback address; port 0: any free one. Raises `OSError` if the port is taken."""
+    try:
+        return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Handler, files=files))
+    except (OSError, OverflowError) as error:
+        raise OSError(f"port {port} cannot be served ({error}); choose another, or 0 for any: --port 0") from error
+
+
+def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="kws web", description=__doc__, epilog="Ctrl-C ends it.")
+    add = parser.add_argument
+    add(
+        "--model", action="append", metavar="ONNX", help="a model to choose from; repeatable (default: the one shipped)"
+    )
+    add("--port", type=int, default=8465, help="on 127.0.0.1; 0: any free one (default: 8465)")
+    add("--open", action="store_true", help="open the page in the browser")
+    add("--export", metavar="DIR", help="write the page to DIR and end, instead of serving it")
+    add("--ort", metavar="PATH", help="onnxruntime-web's dist folder or npm archive, instead of fetching it once")
+    return parser.parse_args(given)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of `kws web`: the exit status."""
+    options = _arguments(arguments)
+    models = [Path(model) for model in options.model or [default_model()]]
+    files = site(models, ort_dir(options.ort))
+    if options.export:
+        write(files, Path(options.export))
+        print(f"{options.export} holds the page; any host of static files can serve it, over https")
+        return 0
+    with server(files, options.port) as running:
+        url = f"http://127.0.0.1:{running.server_address[1]}/"
+        print(f"{url}  (Ctrl-C ends it)", flush=True)
+        if options.open:
+            webbrowser.open(url)
+        try:
+            running.serve_forever()
+        except KeyboardInterrupt:
+            return 0
+    return 0

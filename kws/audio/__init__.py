@@ -1,0 +1,1 @@
+"""Audio in: files and raw PCM as mono samples, sample rates, levels."""

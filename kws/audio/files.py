@@ -1,0 +1,113 @@
+"""Audio in: files of any format soundfile reads and raw PCM, whole or in blocks, as mono float32 samples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from kws.audio.resample import Resampler
+
+Floats = NDArray[np.float32]
+
+BLOCK_SECONDS = 10.0
+SIZE_LEFT_OPEN = 0x7FFFF000  # a RIFF size from here on, or 0, was written by a program that could not fill it in
+
+
+class AudioError(ValueError):
+    """Audio that is missing, damaged or not audio: one sentence that names it."""
+
+
+def read_audio(path: str | Path) -> tuple[Floats, int]:
+    """A whole file -> mono samples float32 `[S]` in [-1, 1] (channels averaged) and its sample rate in Hz.
+
+    Raises `AudioError` if it is missing, empty, truncated, not audio, or holds no or non-finite samples.
+    """
+    with _open(Path(path)) as sound:
+        return np.concatenate(list(_read(sound, Path(path)))), sound.samplerate
+
+
+def blocks(path: str | Path, sample_rate: int) -> Iterator[Floats]:
+    """A file of any length in mono blocks float32 `[n]` at `sample_rate` Hz, n varying; errors as from `read_audio`."""
+    path = Path(path)
+    with _open(path) as sound:
+        yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
+
+
+def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> Iterator[Floats]:
+    """Raw PCM as it arrives, signed 16 bits, little-endian -> mono blocks float32 `[n]` at `sample_rate` Hz.
+
+    `stream` holds `channels` interleaved channels at `rate` Hz. Raises `AudioError` if the stream ends within a sample.
+    """
+    yield from _resampled(_read_raw(stream, channels), rate, sample_rate)
+
+
+def _resampled(parts: Iterator[Floats], rate: int, sample_rate: int) -> Iterator[Floats]:
+    resampler = Resampler(rate, sample_rate)
+    for part in parts:
+        yield resampler.process(part)
+    yield resampler.flush()
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    if not path.is_file():
+        raise AudioError(f"{path} is a folder, not an audio file" if path.is_dir() else f"{path} does not exist")
+    try:
+        with path.open("rb") as file:
+            header, size = file.read(12), file.seek(0, io.SEEK_END)
+    except OSError as error:
+        raise AudioError(f"{path} cannot be read: {error.strerror}") from error
+    if not size:
+        raise AudioError(f"{path} is empty")
+    declared = int.from_bytes(header[4:8], "little")
+    if header[:4] == b"RIFF" and size - 7 < declared < SIZE_LEFT_OPEN:  # a pad byte may be missing
+        raise AudioError(f"{path} is truncated: it has {size} bytes of {declared + 8}")
+    try:
+        return soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"{path} cannot be read as audio ({_reason(error)})") from error
+
+
+def _read(sound: soundfile.SoundFile, path: Path) -> Iterator[Floats]:
+    """The rest of an open file in mono blocks, each checked."""
+    if not sound.frames:
+        raise AudioError(f"{path} holds no samples")
+    received = 0
+    while True:
+        try:
+            block = sound.read(round(BLOCK_SECONDS * sound.samplerate), dtype="float32", always_2d=True)
+        except soundfile.SoundFileError as error:
+            raise AudioError(
+                f"{path} is damaged after {received / sound.samplerate:.2f} s ({_reason(error)})"
+            ) from error
+        if not len(block):
+            break
+        if not np.isfinite(block).all():
+            raise AudioError(f"{path} holds samples that are not finite (NaN or infinity)")
+        received += len(block)
+        yield block.mean(axis=1)
+    if received < sound.frames:
+        raise AudioError(f"{path} is truncated: it has {received} samples of {sound.frames}")
+
+
+def _read_raw(stream: BinaryIO, channels: int) -> Iterator[Floats]:
+    width, rest = 2 * channels, b""
+    read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
+    while data := read(1 << 16):
+        data = rest + data
+        whole = len(data) - len(data) % width
+        rest = data[whole:]
+        pcm = np.frombuffer(data[:whole], "<i2").reshape(-1, channels)
+        yield pcm.astype(np.float32).mean(axis=1) * np.float32(1 / 32768)
+    if rest:
+        raise AudioError(f"raw audio ended {len(rest)} bytes into a sample of {width}; check its format and --channels")
+
+
+def _reason(error: Exception) -> str:
+    text = str(getattr(error, "error_string", error))
+    return text.rsplit(": ", 1)[-1].strip(" .")

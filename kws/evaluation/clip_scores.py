@@ -1,0 +1,114 @@
+"""Scores of clips under one protocol each: isolated (from the zero state) and carried (joined into one stream)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from kws.data import Clips
+from kws.model.spotter import KeywordSpotter
+from kws.runtime.detector import pool_posteriors
+from kws.streaming import SpotterModel
+
+Floats = npt.NDArray[np.float32]
+Posteriors = npt.NDArray[np.float64]
+
+
+class StepModel(Protocol):
+    """Something that steps B streams at once, by any number of whole clips."""
+
+    labels: tuple[str, ...]
+    state_size: int
+    frame_length: int
+    pooling: str
+    pool_frames: int
+    isolated_batch: int  # streams that it steps at once
+    carried_clips: int  # clips of a joined stream that it takes at once
+
+    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """`waveform` `[B, S]`, `state` `[B, state_size]` -> logits `[B, S / frame_length, K]`, next state."""
+        ...
+
+
+class TorchModel:
+    """A `KeywordSpotter` as a `StepModel`."""
+
+    isolated_batch = 128
+    carried_clips = 16
+
+    def __init__(self, spotter: KeywordSpotter) -> None:
+        """`spotter` must be in evaluation mode; it runs where its weights are."""
+        self.spotter = spotter
+        self.labels, self.state_size, self.frame_length = spotter.labels, spotter.state_size, spotter.frame_length
+        self.pooling, self.pool_frames = spotter.model_config.pooling, spotter.pool_frames
+
+    @torch.inference_mode()
+    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """See `StepModel`."""
+        device = self.spotter.feature_mean.device
+        logits, next_state = self.spotter(torch.from_numpy(waveform).to(device), torch.from_numpy(state).to(device))
+        return logits.float().cpu().numpy(), next_state.float().cpu().numpy()
+
+
+class OnnxModel:
+    """An ONNX file, stepped block by block as on a device, as a `StepModel`."""
+
+    isolated_batch = 1
+    carried_clips = 1
+
+    def __init__(self, model: SpotterModel) -> None:
+        """A model whose block size divides the clips that it is to score."""
+        self.model = model
+        self.labels, self.state_size, self.frame_length = model.labels, model.state_size, model.frame_length
+        self.pooling = model.detector.pooling
+        self.pool_frames = max(
+            1, round(model.metadata["model"]["pool_ms"] * model.sample_rate / 1000 / model.frame_length)
+        )
+
+    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+        """See `StepModel`."""
+        logits = []
+        for block in np.split(waveform, waveform.shape[1] // self.model.block_size, axis=1):
+            block_logits, state = self.model.step(block, state)
+            logits.append(block_logits.copy())
+            state = state.copy()
+        return np.concatenate(logits, axis=1), state
+
+
+def _clip_batches(clips: Clips, order: npt.NDArray[np.int64], size: int) -> Iterator[Floats]:
+    for start in range(0, len(order), size):
+        yield clips.waveforms(order[start : start + size]).astype(np.float32) / np.float32(32768)
+
+
+def isolated_posteriors(model: StepModel, clips: Clips, progress: bool = False) -> Posteriors:
+    """Posteriors `[N, K]` of every clip, each from the zero state."""
+    order = np.arange(len(clips))
+    batches: Any = _clip_batches(clips, order, model.isolated_batch)
+    posteriors = []
+    for waveform in tqdm(
+        batches, "isolated", -(-len(order) // model.isolated_batch), disable=not progress, leave=False
+    ):
+        logits, _ = model.step(waveform, np.zeros((len(waveform), model.state_size), np.float32))
+        posteriors.append(pool_posteriors(logits[:, -model.pool_frames :], model.pooling))
+    return np.concatenate(posteriors)
+
+
+def carried_posteriors(model: StepModel, clips: Clips, seed: int = 0, progress: bool = False) -> Posteriors:
+    """Posteriors `[N, K]` of every clip in one stream of all clips, in an order drawn from `seed`, never reset."""
+    order = np.random.default_rng(seed).permutation(len(clips))
+    state = np.zeros((1, model.state_size), np.float32)
+    posteriors = []
+    batches: Any = _clip_batches(clips, order, model.carried_clips)
+    for waveform in tqdm(batches, "carried", -(-len(order) // model.carried_clips), disable=not progress, leave=False):
+        logits, state = model.step(waveform.reshape(1, -1), state)
+        by_clip = logits.reshape(len(waveform), -1, len(model.labels))
+        posteriors.append(pool_posteriors(by_clip[:, -model.pool_frames :], model.pooling))
+    shuffled = np.concatenate(posteriors)
+    unshuffled = np.empty_like(shuffled)
+    unshuffled[order] = shuffled
+    return unshuffled

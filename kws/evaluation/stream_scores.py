@@ -1,0 +1,151 @@
+"""A model over a stream: its logits once, then detections and their outcome for any number of detector settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from kws.audio.files import blocks
+from kws.evaluation.metrics import match_events
+from kws.recordings.labels import StreamFile
+from kws.runtime.detector import Detection, Detector, DetectorConfig
+from kws.runtime.onnx_model import LogitStream, SpotterModel
+from kws.runtime.posteriors import Smoother
+from kws.system.jobs import cores
+
+Counts = NDArray[np.int64]
+
+
+@dataclass
+class Outcome:
+    """What became of the events and detections of a stream under one setting, by keyword `[K]` of `ScoredStream`.
+
+    The first detection of the event's keyword, from its onset until the tolerance after its end, is a hit. Others in
+    that time are wrong (another keyword, or a second time); those in the rest, the negative time, are false alarms.
+    """
+
+    hits: Counts
+    false_alarms: Counts
+    wrong: Counts
+    delays: list[list[float]] = field(default_factory=list)  # by keyword: from a hit word's end to its detection, s
+    verdicts: list[tuple[StreamFile, Detection, str]] = field(default_factory=list)  # hit | wrong | false alarm
+
+
+class ScoredStream:
+    """The logits of a model over every file of a stream; thread by thread, each file from the zero state."""
+
+    def __init__(
+        self,
+        model: SpotterModel,
+        files: Sequence[StreamFile],
+        tolerance: float,
+        workers: int = 0,
+        progress: bool = True,
+    ) -> None:
+        """`model` over `files` in `workers` threads (0: one per core); `tolerance` in seconds."""
+        self.model, self.files, self.tolerance = model, list(files), tolerance
+        self.keywords = [label for label in model.labels if not label.startswith("_")]
+        self.events = np.array(
+            [sum(e.keyword == k for f in files for e in f.keywords) for k in self.keywords], np.int64
+        )
+        self.seconds = sum(file.seconds for file in files)
+        self.negative_seconds = self.seconds - sum(self._covered(file) for file in files)
+        self._workers = workers or cores()
+        self._progress = progress
+
+    @cached_property
+    def logits(self) -> list[NDArray[np.float32]]:
+        """Of each file `[T, K]`, made when they are first asked for. Raises `AudioError`."""
+        return self._map(self._logits_of, self.files, "listening" if self._progress else "")
+
+    @property
+    def negative_hours(self) -> float:
+        """Hours that are no keyword's time."""
+        return self.negative_seconds / 3600
+
+    def _map(self, task: Any, items: Sequence[Any], title: str = "") -> list[Any]:
+        with ThreadPoolExecutor(self._workers) as pool:
+            return list(tqdm(pool.map(task, items), title, len(items), unit="file", disable=not title, leave=False))
+
+    def _logits_of(self, file: StreamFile) -> NDArray[np.float32]:
+        stream = LogitStream(self.model)
+        parts = [stream.feed(block) for block in blocks(file.path, self.model.sample_rate)]
+        return np.concatenate([*parts, stream.flush()])
+
+    def _covered(self, file: StreamFile) -> float:
+        """Seconds of a file that are within the time of a keyword."""
+        covered, end = 0.0, 0.0
+        for event in file.keywords:
+            until = min(event.offset + self.tolerance, file.seconds)
+            covered += max(0.0, until - max(event.onset, end))
+            end = max(end, until)
+        return covered
+
+    def posteriors(self, window_ms: float, pooling: str) -> list[NDArray[np.float64]]:
+        """What the window that ends with each frame gives each label, file by file, float64 `[T, K]`."""
+        window = max(1, round(window_ms * self.model.sample_rate / 1000 / self.model.frame_length))
+        return [
+            np.concatenate([part.posteriors for part in Smoother(len(self.model.labels), window, pooling).push(logits)])
+            for logits in self.logits
+        ]
+
+    def outcomes(self, configs: Sequence[DetectorConfig]) -> list[Outcome]:
+        """The outcome under each setting. All must smooth alike: they share the smoothed posteriors."""
+        n = len(self.keywords)
+        results = [
+            Outcome(np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), [[] for _ in range(n)])
+            for _ in configs
+        ]
+        detections = self._map(lambda logits: self._detect(logits, configs), self.logits)
+        for file, by_config in zip(self.files, detections, strict=True):
+            for result, found in zip(results, by_config, strict=True):
+                self._judge(file, found, result)
+        return results
+
+    def _detect(self, logits: NDArray[np.float32], configs: Sequence[DetectorConfig]) -> list[list[Detection]]:
+        model = self.model
+        detectors = [
+            Detector(model.labels, model.frame_length, model.sample_rate, config, model.block_size)
+            for config in configs
+        ]
+        found: list[list[Detection]] = [[] for _ in configs]
+        for frames in detectors[0].smoother.push(logits):
+            for detector, mine in zip(detectors, found, strict=True):
+                mine += detector.follow(frames)
+        for detector, mine in zip(detectors, found, strict=True):
+            mine += detector.flush()
+        return found
+
+    def _judge(self, file: StreamFile, found: Sequence[Detection], result: Outcome) -> None:
+        events = file.keywords
+        starts = np.array([event.onset for event in events])
+        matches = match_events([(d.keyword, d.time) for d in found], events, self.tolerance)
+        for detection, match in zip(found, matches, strict=True):
+            k = self.keywords.index(detection.keyword)
+            if match is not None:
+                result.hits[k] += 1
+                result.delays[k].append(detection.time - events[match].offset)
+                verdict = "hit"
+            else:
+                before = int(np.searchsorted(starts, detection.time, side="right")) - 1
+                inside = before >= 0 and detection.time <= events[before].offset + self.tolerance
+                verdict = "wrong" if inside else "false alarm"
+                (result.wrong if inside else result.false_alarms)[k] += 1
+            result.verdicts.append((file, detection, verdict))
+
+
+def with_threshold(config: DetectorConfig, threshold: float) -> DetectorConfig:
+    """The same setting with one threshold for all keywords."""
+    return replace(config, threshold=threshold, thresholds={})
+
+
+# Posteriors from 0.27 to 1 - 6e-6 in steps of log-odds, short ones where a model trained with smoothed labels ends.
+LOG_ODDS = np.concatenate([np.arange(-1.0, 5.0, 0.05), np.arange(5.0, 12.01, 0.25)])
+THRESHOLDS: list[float] = (1 / (1 + np.exp(-LOG_ODDS))).tolist()

@@ -1,0 +1,1 @@
+"""The spotter in torch: the layer contract, front end, classifiers, checkpoints."""

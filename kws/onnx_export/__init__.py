@@ -1,0 +1,1 @@
+"""Checkpoint to ONNX: traced, shrunk, quantised, compared with torch, its cost counted."""

@@ -1,0 +1,1 @@
+"""Hours of running audio with labels: made, read, described."""

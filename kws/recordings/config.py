@@ -1,0 +1,129 @@
+"""Options of the commands that make streams, evaluate and calibrate on them: defaults, units, validation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from kws.config import SPLITS, DataConfig
+
+
+def _at_least(name: str, value: float, low: float, *, above: bool = False) -> None:
+    if not (value > low if above else value >= low):
+        raise ValueError(f"{name} is {value}; it must be {'above' if above else 'at least'} {low:g}")
+
+
+def _ordered(name: str, low: float, high: float) -> None:
+    if not low <= high:
+        raise ValueError(f"{name}_min {low} is above {name}_max {high}")
+
+
+@dataclass
+class MakeStreamConfig:
+    """Hours of audio with keywords at known places, and hours without, from the clips of a split."""
+
+    stream: str = "???"  # the folder to make
+    data: DataConfig = field(default_factory=DataConfig)  # of the chosen source
+    split: str = "validation"
+    positive_hours: float = 2.0  # keywords among unknown words
+    negative_hours: float = 5.0  # sentences, unknown words and noise, no keyword
+    file_minutes: float = 15.0
+    keyword_share: float = 0.5  # of the words in positive hours
+    spoken_share: float = 0.0  # of the words in positive hours: spoken by espeak-ng too, for streams to train on
+    speech_share: float = 0.6  # of negative hours: sentences spoken by espeak-ng, in the voices of the split
+    word_share: float = 0.25  # of negative hours: unknown words; the rest is noise alone
+    sound_alike_share: float = 0.05  # of the sentences: with a word that sounds like a keyword
+    pause_ms_min: float = 300.0  # between words
+    pause_ms_max: float = 2500.0
+    snr_db_min: float = 5.0  # speech over background noise, drawn for each scene of 20 to 60 s
+    snr_db_max: float = 20.0
+    level_db_min: float = -38.0  # RMS of speech below full scale
+    level_db_max: float = -18.0
+    echo_probability: float = 0.5  # that a scene has room echo: exponentially decaying noise
+    rt60_ms_min: float = 150.0  # time in which the echo falls by 60 dB
+    rt60_ms_max: float = 600.0
+    direct_db_min: float = 0.0  # direct sound over echo
+    direct_db_max: float = 15.0
+    workers: int = 0  # processes; 0: one per core
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
+        for name in ("positive_hours", "negative_hours", "pause_ms_min", "rt60_ms_min", "workers"):
+            _at_least(name, getattr(self, name), 0)
+        _at_least("positive_hours + negative_hours", self.positive_hours + self.negative_hours, 0, above=True)
+        _at_least("file_minutes", self.file_minutes, 0.5)
+        shares = ("keyword_share", "spoken_share", "speech_share", "word_share", "sound_alike_share")
+
+        for name in (*shares, "echo_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+        if self.speech_share + self.word_share > 1:
+            raise ValueError(
+                f"speech_share {self.speech_share} and word_share {self.word_share} are more than 1 together"
+            )
+        for name in ("pause_ms", "snr_db", "level_db", "rt60_ms", "direct_db"):
+            _ordered(name, getattr(self, f"{name}_min"), getattr(self, f"{name}_max"))
+        _at_least("rt60_ms_min", self.rt60_ms_min, 0, above=True)
+        if self.level_db_max > 0:
+            raise ValueError(f"level_db_max is {self.level_db_max}; it must be at most 0, full scale")
+
+
+@dataclass
+class DetectorChanges:
+    """Options of `kws.runtime.detector.DetectorConfig` to use in place of a model's own; None keeps them."""
+
+    smoothing_ms: float | None = None
+    threshold: float | None = None
+    unknown_bias: float | None = None
+    release: float | None = None
+    min_duration_ms: float | None = None
+    refractory_ms: float | None = None
+    hold_ms: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Those that are to change; a threshold is then that of every keyword."""
+        changes = {name: value for name, value in asdict(self).items() if value is not None}
+        return changes if self.threshold is None else {**changes, "thresholds": {}}
+
+
+@dataclass
+class EvaluateStreamConfig:
+    """Which model on which stream."""
+
+    model: str = "???"  # an ONNX file
+    stream: str = "???"  # a folder of audio files with labels.csv, such as python -m kws.make_stream makes
+    tolerance_ms: float = 1000.0  # a detection may come so long after the word's end
+    targets: list[float] = field(default_factory=lambda: [0.1, 0.5, 1.0, 5.0])  # false alarms per hour
+    detector: DetectorChanges = field(default_factory=DetectorChanges)  # in place of the model's own options
+    workers: int = 0  # threads; 0: one per core
+    output: str = ""  # folder of the report; empty: beside the model
+
+    def __post_init__(self) -> None:
+        _at_least("tolerance_ms", self.tolerance_ms, 0)
+        _at_least("workers", self.workers, 0)
+        for target in self.targets:
+            _at_least("targets", target, 0, above=True)
+
+
+@dataclass
+class CalibrateConfig:
+    """Which model, on which stream, for how many false alarms."""
+
+    model: str = "???"  # an ONNX file
+    stream: str = "???"  # as for evaluate_stream
+    target_fa_per_hour: float = 0.5  # of all keywords together
+    # Tried for detector.unknown_bias, unless that is given; the one with the fewest misses is kept.
+    unknown_biases: list[float] = field(default_factory=lambda: [0.0, 1.5, 3.0, 4.5, 6.0])
+    tolerance_ms: float = 1000.0
+    detector: DetectorChanges = field(default_factory=DetectorChanges)  # written into the model with the thresholds
+    workers: int = 0  # threads; 0: one per core
+    output: str = ""  # the calibrated ONNX file; empty: the model itself is replaced
+
+    def __post_init__(self) -> None:
+        _at_least("target_fa_per_hour", self.target_fa_per_hour, 0, above=True)
+        if self.detector.unknown_bias is None and not self.unknown_biases:
+            raise ValueError("unknown_biases is empty; name at least one, e.g. [0]")
+        _at_least("tolerance_ms", self.tolerance_ms, 0)
+        _at_least("workers", self.workers, 0)

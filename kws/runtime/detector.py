@@ -1,0 +1,238 @@
+"""Posteriors of a stream -> detections: thresholds, one detection per utterance, phrases. numpy only, no clock.
+
+Every number that decides is computed in an order fixed by the frame's place in the stream, so detections and scores are
+the same, bit for bit, however the frames are cut into calls.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kws.config import UNKNOWN
+from kws.runtime.posteriors import POOLINGS, Floats, Smoothed, Smoother, pool_posteriors, total
+
+__all__ = ["Detection", "Detector", "DetectorConfig", "longer_keywords", "pool_posteriors"]
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    """How posteriors become detections. Durations in milliseconds are rounded up to whole frames."""
+
+    pooling: str = "sum"  # as the model was trained: sum | mean
+    smoothing_ms: float = 1000.0  # window that a posterior is pooled over
+    threshold: float = 0.7  # posterior that a keyword must reach, in (0, 1] ...
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # ... and for single keywords
+    unknown_bias: float = 0.0  # added to the logit of `_unknown_`: a room holds more other speech than clips do
+    release: float = 0.8  # an utterance goes on while a frame alone gives at least this times the threshold
+    min_duration_ms: float = 0.0  # time for which the threshold must be reached
+    refractory_ms: float = 500.0  # from a detection to the next of the same keyword, at least
+    suppress: Mapping[str, Sequence[str]] | None = None  # keyword -> longer ones it is part of; None: by their words
+    hold_ms: float = 800.0  # a keyword that is part of longer ones waits so long for one of them
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"detector.pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}")
+        named = {f"thresholds[{keyword}]": value for keyword, value in self.thresholds.items()}
+        for name, value in {"threshold": self.threshold, "release": self.release, **named}.items():
+            if not 0 < value <= 1:
+                raise ValueError(f"detector.{name} is {value}; it must be above 0 and at most 1")
+        if not abs(self.unknown_bias) < math.inf:
+            raise ValueError(f"detector.unknown_bias is {self.unknown_bias}; it must be a number")
+        for name in ("smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"detector.{name} is {getattr(self, name)}; it must be at least 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DetectorConfig:
+        """What `to_dict` gave. Raises `ValueError` for a name or a value that is not one of this class."""
+        if unknown := sorted(set(values) - set(cls.__dataclass_fields__)):
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ValueError(f"detector has no option {', '.join(unknown)}; it has {known}")
+        try:
+            return cls(**values)
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"detector holds a value of a wrong type: {error}") from error
+
+
+class Detection(NamedTuple):
+    """One utterance of a keyword. Times are seconds from the start of the stream.
+
+    `start` and `end` bracket the evidence that led to it: the first and the last frame of the window that speak for
+    the keyword at least a tenth as strongly as the strongest. The word itself begins earlier: a model knows it late.
+    """
+
+    keyword: str
+    score: float  # posterior when the threshold was reached
+    start: float
+    end: float
+    time: float  # when it was reported: the end of the block of audio that decided
+
+
+@dataclass
+class _Track:
+    """Where one keyword stands; frames are counted from the start of the stream."""
+
+    active: bool = False  # within an utterance that was reported
+    release_from: int = 0  # first frame that may end it
+    fresh_from: int = -(1 << 62)  # evidence before this frame was reported and counts no more
+    run: int = 0  # frames in a row that reached the threshold
+    last: int = -(1 << 62)  # frame of the last detection
+
+
+class Detector:
+    """The detections of one stream of logits.
+
+    A keyword is detected when its posterior, pooled over the last `smoothing_ms`, reaches its threshold for
+    `min_duration_ms`. Evidence is reported once: what a keyword had gathered until the utterance ends is left out of
+    its later posteriors, so a word that stays in the window is not detected twice, and one said again soon is. The
+    utterance ends `refractory_ms` after the detection or later, with the first frame whose own posterior is below
+    `threshold * release`. Labels that begin with `_` are never detected.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        frame_length: int,
+        sample_rate: int,
+        config: DetectorConfig | None = None,
+        block_size: int = 0,
+    ) -> None:
+        """A detector for logits `[T, len(labels)]`, one frame for each `frame_length` samples.
+
+        `block_size`: samples (a multiple of `frame_length`) that arrive together, for `Detection.time`; 0: one frame.
+        Raises `ValueError` if the configuration names a keyword that is not in `labels`.
+        """
+        self.labels, self.sample_rate, self.frame_length = tuple(labels), sample_rate, frame_length
+        self.config = config = config or DetectorConfig()
+        self.keywords = {name: k for k, name in enumerate(self.labels) if not name.startswith("_")}
+        self._block_size = block_size or frame_length
+        self._longer = longer_keywords(list(self.keywords)) if config.suppress is None else config.suppress
+        for name in [*config.thresholds, *self._longer, *(name for names in self._longer.values() for name in names)]:
+            if name not in self.keywords:
+                raise ValueError(f"detector names {name!r}; the model's keywords are {', '.join(self.keywords)}")
+        self.thresholds = np.full(len(self.labels), np.inf)
+        for name, k in self.keywords.items():
+            self.thresholds[k] = config.thresholds.get(name, config.threshold)
+        durations = (config.smoothing_ms, config.min_duration_ms, config.refractory_ms, config.hold_ms)
+        counts = (math.ceil(ms * sample_rate / 1000 / frame_length - 1e-9) for ms in durations)
+        self._window, self._min_frames, self._refractory, self._hold = (max(1, n) for n in counts)
+        bias = [config.unknown_bias if name == UNKNOWN else 0.0 for name in self.labels]
+        self.smoother = Smoother(len(self.labels), self._window, config.pooling, bias)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new stream at time 0."""
+        self.smoother.reset()
+        self._position = 0  # frames seen
+        self._tracks = {k: _Track() for k in self.keywords.values()}
+        self._held: list[tuple[int, int, Detection]] = []  # last frame to wait, label, detection
+        self.posteriors: Floats = np.zeros(len(self.labels))  # pooled over the last window, [K]; zeros before any frame
+
+    def process(self, logits: ArrayLike) -> list[Detection]:
+        """The next frames' logits `[T, len(labels)]`, any T -> the detections they bring, in order of time.
+
+        Raises `ValueError` for logits of another shape and for NaN.
+        """
+        return [detection for frames in self.smoother.push(logits) for detection in self.follow(frames)]
+
+    def flush(self) -> list[Detection]:
+        """End the stream: the detections that still waited for a longer keyword."""
+        return self._release_held(1 << 62)
+
+    def follow(self, frames: Smoothed) -> list[Detection]:
+        """`process` for frames that a smoother of the same pooling and window gave: detectors may share one."""
+        self.posteriors = frames.posteriors[-1]
+        reached = (frames.peak >= self.thresholds).tolist()
+        triggers: list[tuple[int, int, Detection]] = []
+        for k, track in self._tracks.items():
+            if reached[k] or track.active:
+                triggers += self._follow(k, track, frames)
+            else:
+                track.run = 0
+        self._position += len(frames.posteriors)
+        found: list[Detection] = []
+        for frame, k, detection in sorted(triggers, key=lambda trigger: trigger[:2]):
+            found += self._release_held(frame)
+            found += self._arrange(frame, k, detection)
+        return found + self._release_held(self._position)
+
+    def _follow(self, k: int, track: _Track, frames: Smoothed) -> list[tuple[int, int, Detection]]:
+        """Detections of label `k` in the newest frames, as (frame, label, detection)."""
+        seen = frames.evidence
+        start, end = self._position, self._position + len(frames.posteriors)
+        origin = end - len(seen)  # frame of seen[0]
+        threshold, triggers, frame = self.thresholds[k], [], start
+        while frame < end:
+            if track.active:
+                frame = max(frame, track.release_from)
+                own = seen[max(0, frame - origin) :]
+                quiet = np.flatnonzero(own[:, k] < threshold * self.config.release * total(own)[:, 0])
+                if not len(quiet):
+                    break
+                frame += int(quiet[0])
+                track.active, track.fresh_from = False, frame
+            scores = frames.posteriors[frame - start :, k].copy()
+            # Frames whose window still holds evidence that was reported.
+            n_mixed = min(end, track.fresh_from + self._window - 1) - frame
+            if n_mixed > 0:
+                fresh = np.add.accumulate(seen[track.fresh_from - origin : frame - origin + n_mixed, k])[-n_mixed:]
+                others = total(np.delete(frames.sums[frame - start :][:n_mixed], k, axis=1))[:, 0]
+                scores[:n_mixed] = fresh / (fresh + others)
+            place = np.arange(len(scores))
+            run = place - np.maximum.accumulate(np.where(scores >= threshold, -1 - track.run, place))
+            ready = np.flatnonzero(run >= self._min_frames)
+            if not len(ready):
+                track.run = int(run[-1])
+                break
+            frame += int(ready[0])
+            since = max(track.fresh_from, frame - self._window + 1, 0)
+            own = seen[since - origin : frame - origin + 1, k]
+            strong = np.flatnonzero(own >= 0.1 * own.max()) + since
+            span = (self._seconds(int(strong[0])), self._seconds(int(strong[-1]) + 1))
+            detection = Detection(self.labels[k], float(scores[ready[0]]), *span, self._decided(frame))
+            triggers.append((frame, k, detection))
+            track.active, track.release_from, track.run = True, frame + self._refractory, 0
+            frame += 1
+        return triggers
+
+    def _arrange(self, frame: int, k: int, detection: Detection) -> list[Detection]:
+        """Report a detection now, hold it back, or drop it: one of a longer keyword silences those it is made of."""
+        self._tracks[k].last = frame
+        name = detection.keyword
+        self._held = [held for held in self._held if name not in self._longer.get(held[2].keyword, ())]
+        if not (longer := self._longer.get(name)):
+            return [detection]
+        if all(frame - self._tracks[self.keywords[other]].last > self._hold for other in longer):
+            self._held.append((frame + self._hold, k, detection))
+        return []
+
+    def _release_held(self, frame: int) -> list[Detection]:
+        """The held detections whose last frame to wait is before `frame`, reported then."""
+        due = sorted((held for held in self._held if held[0] < frame), key=lambda held: held[:2])
+        self._held = [held for held in self._held if held[0] >= frame]
+        return [detection._replace(time=self._decided(min(last, self._position - 1))) for last, _, detection in due]
+
+    def _seconds(self, frame: int) -> float:
+        return frame * self.frame_length / self.sample_rate
+
+    def _decided(self, frame: int) -> float:
+        """When a frame is known: the end of its block, seconds."""
+        return -(-(frame + 1) * self.frame_length // self._block_size) * self._block_size / self.sample_rate
+
+
+def longer_keywords(keywords: Sequence[str]) -> dict[str, list[str]]:
+    """Each keyword whose words stand together within longer keywords, and those: {"stop": ["stop music"]}."""
+    spoken = {k: f" {re.sub('[ _-]+', ' ', k)} " for k in keywords}
+    longer = {k: [o for o in keywords if spoken[k] != spoken[o] and spoken[k] in spoken[o]] for k in keywords}
+    return {k: others for k, others in longer.items() if others}

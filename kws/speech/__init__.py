@@ -1,0 +1,1 @@
+"""Text to synthetic speech: voices and sentences."""
