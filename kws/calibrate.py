@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from kws.evaluation.stream_scores import THRESHOLDS, Outcome, ScoredStream
 from kws.recordings.config import CalibrateConfig
 from kws.runtime.detector import DetectorConfig
 from kws.runtime.onnx_model import SpotterModel
+from kws.system.atomic import whole_file
 
 Ints = NDArray[np.int64]
 
@@ -147,13 +147,9 @@ def write_metadata(model: Path, output: Path, changes: dict[str, dict[str, Any]]
         tables[key] = json.dumps({**json.loads(tables.get(key, "{}")), **change})
     onnx.helper.set_model_props(graph, tables)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.stem}.partial-{os.getpid()}{output.suffix}")
-    try:
+    with whole_file(output) as partial:
         partial.write_bytes(graph.SerializeToString())
         SpotterModel(partial)
-        os.replace(partial, output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def register_schemas() -> None:

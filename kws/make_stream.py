@@ -23,7 +23,7 @@ from kws.recordings.labels import COLUMNS, LABELS_FILE
 from kws.recordings.scenes import Int16, write_bank
 from kws.speech.espeak import SAMPLE_RATE
 from kws.speech.voices import speakers
-from kws.system.atomic import publish
+from kws.system.atomic import whole_folder
 from kws.system.jobs import cores, run_jobs
 
 BATCH = 1000  # clips read at once
@@ -42,7 +42,7 @@ def make_stream(config: MakeStreamConfig) -> Path:
     corpus = data.load(source, SAMPLE_RATE, progress=True)
     clips = corpus.splits[config.split]
     plan = _plan(config)
-    with publish(folder, "stream") as partial, tempfile.TemporaryDirectory() as bank:
+    with whole_folder(folder, "stream") as partial, tempfile.TemporaryDirectory() as bank:
         labels = [corpus.labels[label] for label in clips.labels]
         write_bank(Path(bank), _batches(clips), labels, clips.words, corpus.noise[config.split])
         common = {

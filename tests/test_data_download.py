@@ -12,7 +12,7 @@ from data_files import write_words
 
 from kws.config import SpeechCommandsConfig
 from kws.data import DataError, DiskFullError, load, speech_commands
-from kws.system.atomic import publish
+from kws.system.atomic import whole_folder
 
 HOME = "SpeechCommands/speech_commands_v0.02"
 
@@ -197,9 +197,9 @@ def test_interrupted_unpacking_leaves_nothing(tmp_path, archive, monkeypatch, er
     assert len(fetch(tmp_path, url).splits["train"]) == 12  # and the next run is a clean start
 
 
-def test_the_first_of_two_publishers_wins(tmp_path):
-    with publish(tmp_path / "x", "data.root") as first:
+def test_the_first_of_two_makers_of_a_folder_wins(tmp_path):
+    with whole_folder(tmp_path / "x", "data.root") as first:
         (first / "first").touch()
-        with publish(tmp_path / "x", "data.root") as second:
+        with whole_folder(tmp_path / "x", "data.root") as second:
             (second / "second").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["x", "second"]

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 from urllib.request import url2pathname
 
-from kws.system.atomic import FULL, publish
+from kws.system.atomic import FULL, whole_folder
 from kws.system.errors import DataError
 
 
@@ -29,7 +29,7 @@ def fetch(
         key, _, sha256 = fragment.partition("=")
         if key != "sha256" or len(sha256) != 64:
             raise DataError(f"data.url ends in #{fragment}; it can only end in #sha256= and 64 hexadecimal digits")
-    with publish(target, "data.root") as partial:
+    with whole_folder(target, "data.root") as partial:
         archive = _obtain(url, sha256.lower(), partial, remedy, progress)
         folder = partial / "unpacked"
         _unpack(archive, url, folder, progress)

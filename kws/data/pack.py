@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.data.scan import Listing
-from kws.system.atomic import publish
+from kws.system.atomic import whole_folder
 from kws.system.errors import DataError
 from kws.system.jobs import cores, run_jobs
 
@@ -69,12 +69,12 @@ def pack_clips(
 
     Short clips are padded with zeros at the end, of longer ones the loudest `clip_length` samples are kept. `workers`
     processes decode; 0 means one per core. Raises `DataError` naming a file that cannot be used, and `DiskFullError`;
-    nothing is published then.
+    nothing is kept then.
     """
     what = f"{FORMAT} {sample_rate} {clip_length} {listing.root.resolve()} {listing.fingerprint}"
     folder = cache_dir / f"pack-{hashlib.sha256(what.encode(errors='surrogateescape')).hexdigest()[:20]}"
     if not folder.is_dir():
-        with publish(folder, "data.cache_dir") as partial:
+        with whole_folder(folder, "data.cache_dir") as partial:
             _write(listing, sample_rate, clip_length, partial, workers or cores(), progress)
     return _open(listing, folder, clip_length)
 

@@ -16,7 +16,7 @@ from kws.data.scan import Listing, scan
 from kws.data.splits import LISTS, hash_split
 from kws.speech.espeak import SAMPLE_RATE, write_wav
 from kws.speech.voices import speakers
-from kws.system.atomic import publish
+from kws.system.atomic import whole_folder
 from kws.system.errors import DataError
 from kws.system.jobs import cores, run_jobs
 
@@ -81,7 +81,7 @@ def find(config: SyntheticConfig, progress: bool = True) -> Listing:
     what = json.dumps([FORMAT, words, config.clips_per_word, clip_length, config.seed])
     target = Path(config.root).expanduser() / f"synthetic-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
     if not target.is_dir():
-        with publish(target, "data.root") as partial:
+        with whole_folder(target, "data.root") as partial:
             _write(partial, plan(words, config.clips_per_word, config.seed), clip_length, config, progress)
     return scan(target)
 

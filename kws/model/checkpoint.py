@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from kws import __version__
 from kws.config import FrontendConfig, ModelConfig
 from kws.model.spotter import KeywordSpotter
+from kws.system.atomic import whole_file
 
 FORMAT = 1
 _MODEL = "model."
@@ -53,14 +53,8 @@ def save_checkpoint(
         "model": dataclasses.asdict(spotter.model_config),
         "info": dict(info or {}),
     }
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    try:
+    with whole_file(path) as partial:
         save_file(tensors, partial, metadata={"kws": json.dumps(header)})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, whatever fails while they are written."""
+"""Files and folders that appear whole or not at all, whatever fails while they are written."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
-def publish(target: Path, setting: str) -> Iterator[Path]:
+def whole_folder(target: Path, setting: str) -> Iterator[Path]:
     """A temporary folder beside `target` that becomes `target` when the block succeeds and is removed when it fails.
 
-    Two processes may publish the same target: the first wins, the other's folder is dropped. What a killed process of
-    this machine left behind is removed first. `setting` is the option that chooses the place, named when the disk is
+    Two processes may make the same target: the first wins, the other's folder is dropped. What a killed process of
+    this machine left behind is removed first. `setting` is the option that chooses the folder, named when the disk is
     full (`DiskFullError`).
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,26 @@ def publish(target: Path, setting: str) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path`: the whole of it, or nothing."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; the file becomes `path` when the block succeeds and is removed when it fails.
+
+    An older `path` stays until then. The content is on the disk before the name is, should the power fail.
+    """
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
     try:
-        partial.write_bytes(content)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write `content` to `path`: the whole of it, or nothing."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
+
+from kws.system.atomic import whole_file
 
 Row = dict[str, Any]
 BEST, LAST, RESULT = "best.safetensors", "last.safetensors", "result.json"  # the files of a run
@@ -35,10 +36,8 @@ class RunLog:
         self.writer.close()
 
     def _write_csv(self, rows: list[Row]) -> None:
-        partial = self.path.with_suffix(".csv.partial")
-        with partial.open("w", newline="") as file:
+        with whole_file(self.path) as partial, partial.open("w", newline="") as file:
             if rows:
                 writer = csv.DictWriter(file, rows[0].keys())
                 writer.writeheader()
                 writer.writerows(rows)
-        os.replace(partial, self.path)
