@@ -156,8 +156,8 @@ class DataConfig:
     train_unknown_ratio: float = 0.25  # likewise in an epoch of training, drawn anew each epoch
     train_silence_ratio: float = 0.15
     train_noise_variants: int = 4  # copies of the background noise in other colours, to train on too
-    train_stream: str = ""  # a folder of running audio to cut clips from too (python -m kws.make_stream split=train)
-    train_stream_ratio: float = 0.4  # those clips as a share of the keyword clips
+    train_recordings: str = ""  # a recording set to cut clips from too (kws.make_stream recipe=training)
+    train_recordings_ratio: float = 0.4  # those clips as a share of the keyword clips
     clip_ms: float = 1000.0
     workers: int = 0  # processes that decode; 0: one per core
     seed: int = 0  # draws evaluation silence, unknown clips, synthetic speech
@@ -165,7 +165,13 @@ class DataConfig:
     def __post_init__(self) -> None:
         _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
         _one_of("data.label_set", self.label_set, ("12", "35", "30", "all"))
-        ratios = ("unknown_ratio", "silence_ratio", "train_unknown_ratio", "train_silence_ratio", "train_stream_ratio")
+        ratios = (
+            "unknown_ratio",
+            "silence_ratio",
+            "train_unknown_ratio",
+            "train_silence_ratio",
+            "train_recordings_ratio",
+        )
         for name in ratios:
             _between(f"data.{name}", getattr(self, name), 0, 10)
         if len(set(self.keywords)) != len(self.keywords):
@@ -184,7 +190,7 @@ class SpeechCommandsConfig(DataConfig):
     """Google Speech Commands (P. Warden, 2018, arXiv 1804.03209)."""
 
     version: str = "v0.02"  # v0.01 | v0.02
-    url: str = ""  # another place to download the archive from; empty: the official one
+    url: str = ""  # another address to download the archive from; empty: the official one
     download: bool = True
     test_dir: str = ""  # the official test archive, unpacked; empty: the test split of the lists
 

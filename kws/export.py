@@ -23,7 +23,7 @@ LOCAL = (
     "root",
     "cache_dir",
     "test_dir",
-    "train_stream",
+    "train_recordings",
     "url",
     "download",
     "workers",

@@ -1,7 +1,7 @@
-"""Hours of audio with keywords at known places, and hours without: `python -m kws.make_stream stream=DIR`.
+"""Hours of audio with keywords at known times, and hours without: `python -m kws.make_stream output=DIR`.
 
 The folder holds `*.wav` (16 kHz, 16 bits), `labels.csv` (file, onset, offset, keyword, text: all that is said, what is
-no keyword as `_unknown_`) and `stream.json`, which tells what it was made from.
+no keyword as `_unknown_`) and `provenance.json`, which tells what it was made from.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from kws.data import Clips
 from kws.data.splits import hash_split
 from kws.recordings.config import MakeStreamConfig
 from kws.recordings.labels import COLUMNS, LABELS_FILE
-from kws.recordings.scenes import Int16, write_bank
+from kws.recordings.scenes import write_sounds
 from kws.speech.espeak import SAMPLE_RATE
 from kws.speech.voices import speakers
+from kws.system.arrays import Int16
 from kws.system.atomic import whole_folder
 from kws.system.jobs import cores, run_jobs
 
@@ -30,23 +31,23 @@ BATCH = 1000  # clips read at once
 
 
 def make_stream(config: MakeStreamConfig) -> Path:
-    """Make a stream by `config`; prints what it holds and returns its folder, which appears whole or not at all.
+    """Make a recording set by `config`; prints what it holds, returns its folder, which appears whole or not at all.
 
     Raises `ValueError` if the folder is there already, and what `kws.data.load` raises.
     """
-    folder = Path(config.stream).expanduser()
+    folder = Path(config.output).expanduser()
     if folder.exists():
-        raise ValueError(f"{folder} is already there; delete it or choose another place by stream=...")
+        raise ValueError(f"{folder} is already there; delete it or choose another folder by output=...")
     # Every unknown word of the split may be said; silence is made here.
     source = replace(config.data, unknown_ratio=10.0, silence_ratio=0.0)
     corpus = data.load(source, SAMPLE_RATE, progress=True)
     clips = corpus.splits[config.split]
     plan = _plan(config)
-    with whole_folder(folder, "stream") as partial, tempfile.TemporaryDirectory() as bank:
+    with whole_folder(folder, "output") as partial, tempfile.TemporaryDirectory() as sounds:
         labels = [corpus.labels[label] for label in clips.labels]
-        write_bank(Path(bank), _batches(clips), labels, clips.words, corpus.noise[config.split])
+        write_sounds(Path(sounds), _batches(clips), labels, clips.words, corpus.noise[config.split])
         common = {
-            "bank": bank,
+            "sounds": sounds,
             "options": asdict(config),
             "labels": corpus.labels,
             "voices": [voice for name, voice in speakers().items() if hash_split(name) == config.split],
@@ -59,7 +60,7 @@ def make_stream(config: MakeStreamConfig) -> Path:
             for file, rows in zip(plan, said, strict=True):
                 writer.writerows([file["name"], *row] for row in rows)
         provenance = {"kws_version": __version__, "labels": corpus.labels, "config": asdict(config), "files": plan}
-        (partial / "stream.json").write_text(json.dumps(provenance, indent=2) + "\n")
+        (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
     n_keywords = sum(not row[2].startswith("_") for rows in said for row in rows)
     print(f"{folder}: {config.positive_hours:g} h with {n_keywords} keywords, {config.negative_hours:g} h without")
     return folder

@@ -81,7 +81,7 @@ VARIANTS = {
     "gru": Variant("model.cell=gru", "GRU"),
     "rnn": Variant("model.cell=rnn", "tanh cell"),
     "sum": Variant("model.pooling=sum", "`sum` pooling"),
-    "running-speech": Variant("data.train_stream=streams/train", "with running speech"),
+    "running-speech": Variant("data.train_recordings=hours/train", "with running speech"),
     "distillation": Variant("distillation.teacher=TEACHER", "distilled from `gsc12`"),
     "bcresnet1": Variant("model=bcresnet1", "the rival: BC-ResNet-1, whole clips, not streamed"),
 }

@@ -2,8 +2,8 @@
 
 Running speech, training of `gsc12` and of `gsc12_tiny` with every seed, export in float32 and int8, thresholds,
 figures; then the files and the tables of MODEL_CARD.md in kws/models. Of the seeds, the one that is right most often on
-validation (isolated and carried together) is shipped. What is done is kept under runs/models and streams: started
-again, it goes on where it was stopped.
+validation (isolated and carried together) is shipped. What is done is kept under runs/models and hours:
+started again, it goes on where it was stopped.
 
 Options: --seeds 0,1,2, --jobs N (trainings at once, one thread each; default: one per core), --dry (leaves kws/models
 as it is). The rest are overrides of the data, e.g. data.root=DIR.
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-RUNS, STREAMS, SHIPPED = Path("runs/models"), Path("streams"), Path("kws/models")
+RUNS, HOURS, SHIPPED = Path("runs/models"), Path("hours"), Path("kws/models")
 MODELS = ("gsc12", "gsc12_tiny")  # the second learns from the first, of the first seed
 PRECISIONS = {"": "float32", "_int8": "int8"}  # ending of the file's name
 FALSE_ALARMS = 5  # an hour, of all keywords
@@ -37,9 +37,10 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true")
     options = parser.parse_intermixed_args()
 
-    streams = {"train": ["recipe=training"], "validation": []}
-    for name, choices in streams.items():
-        once(STREAMS / name, "kws.make_stream", f"stream={STREAMS / name}", *choices, *options.overrides)
+    sets = {"train": ["recipe=training"], "validation": []}
+    for name, choices in sets.items():
+        folder = HOURS / name
+        once(folder, "kws.make_stream", f"output={folder}", *choices, *options.overrides)
     figures: dict[str, Any] = {"seeds": {}}
     teacher = ""
     for model in MODELS:
@@ -80,7 +81,7 @@ def once(product: Path, module: str, *arguments: str) -> None:
 def train(model: str, seed: int, teacher: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train, export and score one seed: a row of accuracies on validation."""
     folder = RUNS / f"{model}-{seed}"
-    choices = [f"experiment={model}", f"seed={seed}", f"data.train_stream={STREAMS / 'train'}"]
+    choices = [f"experiment={model}", f"seed={seed}", f"data.train_recordings={HOURS / 'train'}"]
     choices += [f"distillation.teacher={teacher}"] if teacher else []
     places = ["trainer.threads=1", f"run_dir={folder}", "resume=true"]
     once(folder / "result.json", "kws.train", *choices, *options.overrides, *places)
@@ -100,7 +101,7 @@ def train(model: str, seed: int, teacher: str, options: argparse.Namespace) -> d
 
 def on_stream(source: Path, file: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Calibrate `source` into `file`; misses and false alarms."""
-    stream = f"stream={STREAMS / 'validation'}"
+    stream = f"stream={HOURS / 'validation'}"
     once(file, "kws.calibrate", f"model={source}", f"output={file}", stream, f"target_fa_per_hour={FALSE_ALARMS}")
     report = file.with_name(f"{file.stem}-stream") / "report.json"
     once(report, "kws.evaluate_stream", f"model={file}", stream, f"output={report.parent}")

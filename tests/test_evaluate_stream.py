@@ -18,7 +18,7 @@ from kws.evaluate_stream import evaluate_stream
 from kws.evaluation.stream_scores import ScoredStream
 from kws.evaluation.tf_streaming import TfCounts, found_words, tf_counts
 from kws.recordings.config import DetectorChanges, EvaluateStreamConfig
-from kws.recordings.labels import Event, StreamError, read_stream
+from kws.recordings.labels import Event, RecordingsError, read_recordings
 from kws.runtime.onnx_model import SpotterModel
 from kws.streaming import StreamingSpotter
 
@@ -98,7 +98,7 @@ def test_targets_choose_the_fewest_misses(model: Path, stream: Path, tmp_path: P
 
 def test_detections_are_those_of_the_runtime(model: Path, stream: Path) -> None:
     loaded = SpotterModel(model)
-    scored = ScoredStream(loaded, read_stream(stream, loaded.labels), 1.0, workers=2, progress=False)
+    scored = ScoredStream(loaded, read_recordings(stream, loaded.labels), 1.0, workers=2, progress=False)
     verdicts = scored.outcomes([loaded.detector])[0].verdicts
     expected = []
     for name in ("a.wav", "b.wav", "c.wav"):
@@ -167,17 +167,17 @@ def test_labels_that_are_wrong(model: Path, tmp_path: Path, labels: str | None, 
     (stream / "labels.csv").unlink()
     if labels is not None:
         (stream / "labels.csv").write_text(labels)
-    with pytest.raises(StreamError, match=message) as caught:
+    with pytest.raises(RecordingsError, match=message) as caught:
         evaluate_stream(EvaluateStreamConfig(str(model), str(stream), output=str(tmp_path / "out")))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_streams_that_are_none(model: Path, tmp_path: Path) -> None:
-    with pytest.raises(StreamError, match="is not a folder"):
+    with pytest.raises(RecordingsError, match="is not a folder"):
         evaluate_stream(EvaluateStreamConfig(str(model), str(tmp_path / "nothing")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(StreamError, match="holds no audio file"):
+    with pytest.raises(RecordingsError, match="holds no audio file"):
         evaluate_stream(EvaluateStreamConfig(str(model), str(tmp_path / "empty")))
     (tmp_path / "empty" / "x.wav").write_text("no audio")
     with pytest.raises(ValueError, match=r"x\.wav cannot be read as audio"):

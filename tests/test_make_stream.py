@@ -1,4 +1,4 @@
-"""Streams made from tone words: reproducible, labelled where the words are, free of keywords where they should be."""
+"""Recording sets made from tone words: reproducible, labelled where the words are, without keywords where promised."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> MakeStreamConfig:
         root=str(write_tone_words(folder / "words")), cache_dir=str(folder / "cache"), keywords=["yes", "no"], workers=1
     )
     return MakeStreamConfig(
-        stream=str(folder / "made"), data=data, positive_hours=1 / 60, negative_hours=1 / 60, file_minutes=0.5,
+        output=str(folder / "made"), data=data, positive_hours=1 / 60, negative_hours=1 / 60, file_minutes=0.5,
         speech_share=0.0, word_share=1.0, pause_ms_max=800.0, echo_probability=0.0, snr_db_min=20.0,
     )  # fmt: skip
 
@@ -49,12 +49,12 @@ def rows(folder: Path) -> list[dict[str, str]]:
 def test_files(made: Path) -> None:
     names = sorted(path.name for path in made.iterdir())
     sounds = ["negative-0000.wav", "negative-0001.wav", "positive-0000.wav", "positive-0001.wav"]
-    assert names == ["labels.csv", *sounds[:2], *sounds[2:], "stream.json"]
+    assert names == ["labels.csv", *sounds, "provenance.json"]
     for name in sounds:
         with wave.open(str(made / name)) as file:
             assert (file.getframerate(), file.getsampwidth(), file.getnchannels()) == (16000, 2, 1)
             assert file.getnframes() == 30 * 16000
-    provenance = json.loads((made / "stream.json").read_text())
+    provenance = json.loads((made / "provenance.json").read_text())
     assert provenance["labels"] == ["_silence_", "_unknown_", "yes", "no"]
     assert provenance["config"]["snr_db_min"] == 20
 
@@ -89,10 +89,10 @@ def test_the_noise_is_at_the_drawn_level(made: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_stream(config: MakeStreamConfig, made: Path, tmp_path: Path) -> None:
-    again = make_stream(replace(config, stream=str(tmp_path / "again"), workers=1))
-    other = make_stream(replace(config, stream=str(tmp_path / "other"), seed=1))
+    again = make_stream(replace(config, output=str(tmp_path / "again"), workers=1))
+    other = make_stream(replace(config, output=str(tmp_path / "other"), seed=1))
     for path in made.iterdir():
-        if path.name != "stream.json":
+        if path.name != "provenance.json":
             assert (again / path.name).read_bytes() == path.read_bytes()
             assert (other / path.name).read_bytes() != path.read_bytes()
 
@@ -100,7 +100,7 @@ def test_the_same_seed_gives_the_same_stream(config: MakeStreamConfig, made: Pat
 def test_sentences_and_echo(config: MakeStreamConfig, tmp_path: Path) -> None:
     pytest.importorskip("espeakng_loader")
     spoken = replace(
-        config, stream=str(tmp_path / "s"), positive_hours=0.0, negative_hours=0.5 / 60, speech_share=1.0,
+        config, output=str(tmp_path / "s"), positive_hours=0.0, negative_hours=0.5 / 60, speech_share=1.0,
         word_share=0.0, sound_alike_share=0.5, echo_probability=1.0,
     )  # fmt: skip
     folder = make_stream(spoken)
@@ -172,20 +172,20 @@ def test_sentences_hold_no_keyword() -> None:
 )
 def test_bad_options(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        MakeStreamConfig(stream="s", **change)
+        MakeStreamConfig(output="s", **change)
 
 
 def test_nothing_is_overwritten_or_left_half_made(config: MakeStreamConfig, made: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is already there"):
         make_stream(config)
-    wrong = replace(config, stream=str(tmp_path / "s"), data=replace(config.data, keywords=["yes", "maybe"]))
+    wrong = replace(config, output=str(tmp_path / "s"), data=replace(config.data, keywords=["yes", "maybe"]))
     with pytest.raises(ValueError, match="'maybe' has no clips"):
         make_stream(wrong)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_says_what_is_wrong_in_one_sentence(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kws.make_stream", f"stream={tmp_path / 's'}", "keyword_share=2"]
+    command = [sys.executable, "-m", "kws.make_stream", f"output={tmp_path / 's'}", "keyword_share=2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "keyword_share is 2" in done.stderr

@@ -21,7 +21,7 @@ REDUCED = {
     "make test": None,  # these are the tests
     "make help": [],
     "kws spot --model runs/demo/best.onnx runs/demo/minute.wav": [],
-    "python -m kws.make_stream recipe=training stream=streams/train": [
+    "python -m kws.make_stream recipe=training output=hours/train": [
         "data.root=tones", "positive_hours=0.03", "negative_hours=0.02", "file_minutes=1", "workers=1",
     ],
     "python -m kws.train experiment=gsc12": [*SMALL, "data.root=tones", "run_dir=runs/gsc12"],
@@ -35,12 +35,12 @@ REDUCED = {
     "python -m kws.evaluate model=runs/demo/best.safetensors split=test": [],
     "python -m kws.export checkpoint=runs/demo/best.safetensors": [],
     "kws info runs/demo/best.onnx": [],
-    "python -m kws.make_stream stream=streams/val data.root=data": [
+    "python -m kws.make_stream output=hours/val data.root=data": [
         "data.root=tones", "keyword_share=1.0", "positive_hours=0.08", "negative_hours=0.02", "file_minutes=1.2",
         "workers=1",
     ],
-    "python -m kws.evaluate_stream model=gsc12.onnx stream=streams/val": [],
-    "python -m kws.calibrate model=gsc12.onnx stream=streams/val target_fa_per_hour=5": ["target_fa_per_hour=200"],
+    "python -m kws.evaluate_stream model=gsc12.onnx stream=hours/val": [],
+    "python -m kws.calibrate model=gsc12.onnx stream=hours/val target_fa_per_hour=5": ["target_fa_per_hour=200"],
     "kws listen --model runs/demo/best.onnx": ["--file", "runs/demo/minute.wav", "--fast", "--plain"],
     "kws record marvin --takes 20": None,  # needs a microphone: tests/test_record.py
     "kws web --model runs/demo/best.onnx": None,  # serves until it is stopped: tests/test_web.py

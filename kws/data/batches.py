@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
-from kws.data.stream_crops import StreamCrops
+from kws.data.crops import RecordingCrops
 
 SILENT, CROPPED = -1, -2  # stand for a clip that is drawn when its batch is made
 
@@ -48,12 +48,12 @@ class TrainBatches:
         n_keywords = len(self.keyword_indices)
         self.n_unknown = min(len(self.unknown_indices), round(config.train_unknown_ratio * n_keywords))
         self.n_silence = round(config.train_silence_ratio * n_keywords) if self.silence_label >= 0 else 0
-        self.crops: StreamCrops | None = None
-        if config.train_stream:
-            folder = Path(config.train_stream).expanduser()
-            self.crops = StreamCrops(folder, corpus.labels, self.clips.clip_length, sample_rate)
-        self.n_stream = round(config.train_stream_ratio * n_keywords) if self.crops else 0
-        n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_stream
+        self.crops: RecordingCrops | None = None
+        if config.train_recordings:
+            folder = Path(config.train_recordings).expanduser()
+            self.crops = RecordingCrops(folder, corpus.labels, self.clips.clip_length, sample_rate)
+        self.n_cropped = round(config.train_recordings_ratio * n_keywords) if self.crops else 0
+        n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_cropped
         self.n_batches = n_clips // (batch_size * world_size)
         if self.n_batches == 0:
             raise ValueError(
@@ -67,7 +67,7 @@ class TrainBatches:
         `log(p_evaluation / p_training)` up to a constant (M. Saerens, P. Latinne, C. Decaestecker, 2002);
         the keywords stand together, at 0. A label that evaluation does not have is left as it is.
         """
-        crops = {name: self.n_stream * share for name, share in self.crops.shares.items()} if self.crops else {}
+        crops = {name: self.n_cropped * share for name, share in self.crops.shares.items()} if self.crops else {}
         n_keywords = len(self.keyword_indices) + crops.get("keyword", 0)
         drawn = {UNKNOWN: (self.n_unknown, config.unknown_ratio), SILENCE: (self.n_silence, config.silence_ratio)}
         correction = np.zeros(len(self.labels))
@@ -80,7 +80,7 @@ class TrainBatches:
         """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full."""
         order = np.random.default_rng([self.seed, epoch])
         unknown = order.permutation(self.unknown_indices)[: self.n_unknown]
-        drawn = np.repeat([SILENT, CROPPED], [self.n_silence, self.n_stream])
+        drawn = np.repeat([SILENT, CROPPED], [self.n_silence, self.n_cropped])
         indices = order.permutation(np.concatenate([self.keyword_indices, unknown, drawn]))
         batches = indices[: self.n_batches * self.batch_size * self.world_size].reshape(-1, self.batch_size)
         batches = batches[self.rank :: self.world_size]

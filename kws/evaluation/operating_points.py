@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kws.evaluation.metrics import false_rejection_at, poisson_interval, wilson_interval
 from kws.evaluation.stream_scores import THRESHOLDS, Outcome, ScoredStream, with_threshold
-from kws.recordings.labels import read_stream
+from kws.recordings.labels import read_recordings
 from kws.runtime.detector import DetectorConfig
 from kws.runtime.onnx_model import SpotterModel
 
@@ -21,7 +21,7 @@ Columns = slice | int
 def score_recordings(config: Any, model: SpotterModel) -> tuple[ScoredStream, DetectorConfig]:
     """Run the model over the stream of a configuration; with the model's detector as the configuration changes it."""
     detector = DetectorConfig.from_dict({**model.detector.to_dict(), **config.detector.to_dict()})
-    files = read_stream(Path(config.stream).expanduser(), model.labels)
+    files = read_recordings(Path(config.stream).expanduser(), model.labels)
     return ScoredStream(model, files, config.tolerance_ms / 1000, config.workers), detector
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from kws.audio.files import blocks
 from kws.evaluation.metrics import match_events
-from kws.recordings.labels import StreamFile
+from kws.recordings.labels import Recording
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.posteriors import Smoother
@@ -35,7 +35,7 @@ class Outcome:
     false_alarms: Counts
     wrong: Counts
     delays: list[list[float]] = field(default_factory=list)  # by keyword: from a hit word's end to its detection, s
-    verdicts: list[tuple[StreamFile, Detection, str]] = field(default_factory=list)  # hit | wrong | false alarm
+    verdicts: list[tuple[Recording, Detection, str]] = field(default_factory=list)  # hit | wrong | false alarm
 
 
 class ScoredStream:
@@ -44,7 +44,7 @@ class ScoredStream:
     def __init__(
         self,
         model: SpotterModel,
-        files: Sequence[StreamFile],
+        files: Sequence[Recording],
         tolerance: float,
         workers: int = 0,
         progress: bool = True,
@@ -74,12 +74,12 @@ class ScoredStream:
         with ThreadPoolExecutor(self._workers) as pool:
             return list(tqdm(pool.map(task, items), title, len(items), unit="file", disable=not title, leave=False))
 
-    def _logits_of(self, file: StreamFile) -> NDArray[np.float32]:
+    def _logits_of(self, file: Recording) -> NDArray[np.float32]:
         stream = LogitStream(self.model)
         parts = [stream.feed(block) for block in blocks(file.path, self.model.sample_rate)]
         return np.concatenate([*parts, stream.flush()])
 
-    def _covered(self, file: StreamFile) -> float:
+    def _covered(self, file: Recording) -> float:
         """Seconds of a file that are within the time of a keyword."""
         covered, end = 0.0, 0.0
         for event in file.keywords:
@@ -123,7 +123,7 @@ class ScoredStream:
             mine += detector.flush()
         return found
 
-    def _judge(self, file: StreamFile, found: Sequence[Detection], result: Outcome) -> None:
+    def _judge(self, file: Recording, found: Sequence[Detection], result: Outcome) -> None:
         events = file.keywords
         starts = np.array([event.onset for event in events])
         matches = match_events([(d.keyword, d.time) for d in found], events, self.tolerance)

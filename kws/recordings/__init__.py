@@ -1,1 +1,1 @@
-"""Hours of running audio with labels: made, read, described."""
+"""Recording sets, hours of running audio with labels: made, read, described."""

@@ -1,4 +1,4 @@
-"""Options of the commands that make streams, evaluate and calibrate on them: defaults, units, validation."""
+"""Options of the commands that make recording sets, evaluate and calibrate on them: defaults, units, validation."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def _ordered(name: str, low: float, high: float) -> None:
 
 @dataclass
 class MakeStreamConfig:
-    """Hours of audio with keywords at known places, and hours without, from the clips of a split."""
+    """Hours of audio with keywords at known times, and hours without, from the clips of a split."""
 
-    stream: str = "???"  # the folder to make
+    output: str = "???"  # the folder to make
     data: DataConfig = field(default_factory=DataConfig)  # of the chosen source
     split: str = "validation"
     positive_hours: float = 2.0  # keywords among unknown words
     negative_hours: float = 5.0  # sentences, unknown words and noise, no keyword
     file_minutes: float = 15.0
     keyword_share: float = 0.5  # of the words in positive hours
-    spoken_share: float = 0.0  # of the words in positive hours: spoken by espeak-ng too, for streams to train on
+    spoken_share: float = 0.0  # of the words in positive hours: spoken by espeak-ng too, for sets to train on
     speech_share: float = 0.6  # of negative hours: sentences spoken by espeak-ng, in the voices of the split
     word_share: float = 0.25  # of negative hours: unknown words; the rest is noise alone
     sound_alike_share: float = 0.05  # of the sentences: with a word that sounds like a keyword
@@ -90,7 +90,7 @@ class DetectorChanges:
 
 @dataclass
 class EvaluateStreamConfig:
-    """Which model on which stream."""
+    """Which model on which recording set."""
 
     model: str = "???"  # an ONNX file
     stream: str = "???"  # a folder of audio files with labels.csv, such as python -m kws.make_stream makes
@@ -109,7 +109,7 @@ class EvaluateStreamConfig:
 
 @dataclass
 class CalibrateConfig:
-    """Which model, on which stream, for how many false alarms."""
+    """Which model, on which recording set, for how many false alarms."""
 
     model: str = "???"  # an ONNX file
     stream: str = "???"  # as for evaluate_stream

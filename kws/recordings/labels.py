@@ -1,4 +1,4 @@
-"""A stream on disk: a folder of audio files and `labels.csv` (file, onset s, offset s, keyword), read and checked."""
+"""A recording set: a folder of audio files and `labels.csv` (file, onset s, offset s, keyword), read and checked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ COLUMNS = ("file", "onset", "offset", "keyword")
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
 
 
-class StreamError(ValueError):
-    """A stream that cannot be used: one sentence that names the file, and the line of its labels."""
+class RecordingsError(ValueError):
+    """A recording set that cannot be used: one sentence that names the file, and the line of its labels."""
 
 
 class Event(NamedTuple):
@@ -32,7 +32,7 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class StreamFile:
+class Recording:
     """One audio file: how long it is, and what is said in it, by onset. Labels that begin with `_` are no keywords."""
 
     path: Path
@@ -45,20 +45,20 @@ class StreamFile:
         return [event for event in self.events if not event.keyword.startswith("_")]
 
 
-def read_stream(folder: Path, labels: Sequence[str]) -> list[StreamFile]:
-    """The files of a stream, by name, for a model of these labels.
+def read_recordings(folder: Path, labels: Sequence[str]) -> list[Recording]:
+    """The recordings of a set, by name, for a model of these labels.
 
-    Raises `StreamError` for a folder without audio or `labels.csv`, for labels that miss a column, name another file or
-    keyword or lie outside their file, and for keywords that overlap.
+    Raises `RecordingsError` for a folder without audio or `labels.csv`, for labels that miss a column, name another
+    file or keyword or lie outside their file, and for keywords that overlap.
     """
     if not folder.is_dir():
-        raise StreamError(f"{folder} is not a folder; make a stream with python -m kws.make_stream stream={folder}")
+        raise RecordingsError(f"{folder} is not a folder; make it with python -m kws.make_stream output={folder}")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise StreamError(f"{folder} holds no audio file ({', '.join(SUFFIXES)})")
+        raise RecordingsError(f"{folder} holds no audio file ({', '.join(SUFFIXES)})")
     seconds = {path.name: _seconds(path) for path in paths}
     events = _read_events(folder / LABELS_FILE, seconds, labels)
-    return [StreamFile(path, seconds[path.name], events[path.name]) for path in paths]
+    return [Recording(path, seconds[path.name], events[path.name]) for path in paths]
 
 
 def _seconds(path: Path) -> float:
@@ -70,33 +70,35 @@ def _seconds(path: Path) -> float:
 
 def _read_events(path: Path, seconds: dict[str, float], labels: Sequence[str]) -> dict[str, list[Event]]:
     if not path.is_file():
-        raise StreamError(f"{path} is missing; it must have the columns {', '.join(COLUMNS)}")
+        raise RecordingsError(f"{path} is missing; it must have the columns {', '.join(COLUMNS)}")
     events: dict[str, list[Event]] = {name: [] for name in seconds}
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if missing := [column for column in COLUMNS if column not in (rows.fieldnames or ())]:
-            raise StreamError(f"{path} has no column {', '.join(missing)}; it must have {', '.join(COLUMNS)}")
+            raise RecordingsError(f"{path} has no column {', '.join(missing)}; it must have {', '.join(COLUMNS)}")
         for row in rows:
             where = f"{path} line {rows.line_num}"
             if any(row[column] in (None, "") for column in COLUMNS):
-                raise StreamError(f"{where} has fewer than the columns {', '.join(COLUMNS)}")
+                raise RecordingsError(f"{where} has fewer than the columns {', '.join(COLUMNS)}")
             name, keyword = row["file"], row["keyword"]
             try:
                 onset, offset = float(row["onset"]), float(row["offset"])
             except ValueError:
-                raise StreamError(
+                raise RecordingsError(
                     f"{where}: onset {row['onset']!r}, offset {row['offset']!r} are not seconds"
                 ) from None
             if name not in seconds:
-                raise StreamError(f"{where} names {name}, which is not in {path.parent}")
+                raise RecordingsError(f"{where} names {name}, which is not in {path.parent}")
             if keyword not in labels and not keyword.startswith("_"):
-                raise StreamError(
+                raise RecordingsError(
                     f"{where} names {keyword!r}, which the model does not know; it knows {', '.join(labels)}"
                 )
             if not 0 <= onset < offset:
-                raise StreamError(f"{where}: from {onset} to {offset} s is no time span; it must start at 0 or later")
+                raise RecordingsError(
+                    f"{where}: from {onset} to {offset} s is no time span; it must start at 0 or later"
+                )
             if offset > seconds[name] + 0.001:
-                raise StreamError(f"{where} ends at {offset} s, past the end of {name} at {seconds[name]:.3f} s")
+                raise RecordingsError(f"{where} ends at {offset} s, past the end of {name} at {seconds[name]:.3f} s")
             events[name].append(Event(keyword, onset, offset, row.get("text") or ""))
     for name, found in events.items():
         found.sort(key=lambda event: event.onset)
@@ -104,5 +106,5 @@ def _read_events(path: Path, seconds: dict[str, float], labels: Sequence[str]) -
         for one, other in pairwise(spoken):
             if other.onset < one.offset:
                 spans = " and ".join(f"{e.keyword!r} from {e.onset} to {e.offset} s" for e in (one, other))
-                raise StreamError(f"{path}: in {name}, {spans} overlap")
+                raise RecordingsError(f"{path}: in {name}, {spans} overlap")
     return events

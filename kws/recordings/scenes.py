@@ -1,4 +1,4 @@
-"""The sound of a stream: words and sentences placed in scenes with a level, room echo and background noise.
+"""The sound of a recording: words and sentences in scenes, each with a level, room echo and background noise.
 
 Runs in a process of its own for each file (`kws.system.jobs`), so a file depends on its seed alone.
 """
@@ -11,66 +11,68 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kws.audio.levels import amplitude, rms
 from kws.config import UNKNOWN
 from kws.speech.espeak import SAMPLE_RATE, Espeak, write_wav
 from kws.speech.sentences import sentence
-
-Floats = NDArray[np.float32]
-Int16 = NDArray[np.int16]
+from kws.system.arrays import Float32, Int16, Int64
 
 MARGIN, FADE = SAMPLE_RATE * 150 // 1000, SAMPLE_RATE * 20 // 1000  # sound kept around a word, and faded at its ends
-FRAME = SAMPLE_RATE // 100
 LONGEST_NOISE = 10 * SAMPLE_RATE
-WORDS, NOISE, INDEX = "words.npy", "noise.npy", "words.json"
+WORDS, NOISE, INDEX = "words.npy", "noise.npy", "words.json"  # what `write_sounds` leaves for `work`
+
+FRAME = SAMPLE_RATE // 100  # of the search for a word: 10 ms
+PRE_EMPHASIS = 0.95  # s and t are faint
+DEEPEST_QUIET_DB = 40.0  # quiet is taken to be at most so far below the loudest frame
+SPEECH_SHARE = 0.25  # speech is louder than quiet by at least this share of the way to the loudest frame, in dB
+LONGEST_GAP = 20  # frames within a word
 
 
-def word_bounds(clips: Int16) -> NDArray[np.int64]:
-    """Where the word is in each clip int16 `[N, S]` at 16 kHz, by its energy -> onset and offset in samples `[N, 2]`.
+def word_bounds(clips: Int16) -> Int64:
+    """Where the word is in each clip int16 `[N, S]` at 16 kHz -> onset and offset in samples, int64 `[N, 2]`.
 
-    Frames of 10 ms whose level after pre-emphasis (for s and t are faint), smoothed over three, is above a quarter of
-    the way from the clip's quiet (its lowest tenth, at most 40 dB below the loudest) to its loudest, in decibels; from
-    the loudest outwards, over gaps of up to 200 ms.
+    Levels are those of frames of 10 ms, after pre-emphasis, averaged over three. A clip's levels lie between its quiet
+    (a tenth of the frames are below) and its loudest frame; of that range in decibels the lowest quarter is no speech
+    and the rest is. The word is all speech around the loudest frame, across gaps of up to 200 ms.
     """
     n_frames = clips.shape[1] // FRAME
-    clear = clips.astype(np.float32)
-    clear[:, 1:] -= 0.95 * clear[:, :-1]
-    frames = clear[:, : n_frames * FRAME].reshape(len(clips), n_frames, FRAME)
+    emphasised = clips.astype(np.float32)
+    emphasised[:, 1:] -= PRE_EMPHASIS * emphasised[:, :-1]
+    frames = emphasised[:, : n_frames * FRAME].reshape(len(clips), n_frames, FRAME)
     power = np.pad(np.square(frames).mean(axis=2), ((0, 0), (1, 1)), mode="edge")
     level = 10 * np.log10((power[:, :-2] + power[:, 1:-1] + power[:, 2:]) / 3 + 1e-3)
     loudest = level.max(axis=1, keepdims=True)
-    quiet = np.maximum(np.percentile(level, 10, axis=1, keepdims=True), loudest - 40)
-    spoken = level >= quiet + 0.25 * (loudest - quiet)
+    quiet = np.maximum(np.percentile(level, 10, axis=1, keepdims=True), loudest - DEEPEST_QUIET_DB)
+    is_speech = level >= quiet + SPEECH_SHARE * (loudest - quiet)
     bounds = np.empty((len(clips), 2), np.int64)
-    for i, row in enumerate(spoken):
-        found = np.flatnonzero(row)
-        groups = np.split(found, np.flatnonzero(np.diff(found) > 20) + 1)
-        word = next(group for group in groups if level[i].argmax() in group)
+    for i, row in enumerate(is_speech):
+        speech = np.flatnonzero(row)
+        stretches = np.split(speech, np.flatnonzero(np.diff(speech) > LONGEST_GAP) + 1)
+        word = next(stretch for stretch in stretches if level[i].argmax() in stretch)
         bounds[i] = word[0] * FRAME, (word[-1] + 1) * FRAME
     return bounds
 
 
-def write_bank(folder: Path, clips: Iterator[Int16], labels: list[str], words: list[str], noise: Int16) -> None:
+def write_sounds(folder: Path, clips: Iterator[Int16], labels: list[str], words: list[str], noise: Int16) -> None:
     """Cut the word out of every clip (batches int16 `[n, S]`) and write all, and the noise, for `work` to read."""
-    pieces, index = [], []
+    cut: list[Int16] = []
+    index: list[dict[str, Any]] = []
     start = 0
     for batch in clips:
         for clip, (onset, offset) in zip(batch, word_bounds(batch).tolist(), strict=True):
             first, last = max(0, onset - MARGIN), min(len(clip), offset + MARGIN)
-            pieces.append(clip[first:last].copy())
-            index.append(
-                {"start": start, "end": start + last - first, "onset": onset - first, "offset": offset - first}
-            )
+            cut.append(clip[first:last].copy())
+            label, word = labels[len(index)], words[len(index)]
+            bounds = {"start": start, "end": start + last - first, "onset": onset - first, "offset": offset - first}
+            index.append({**bounds, "label": label, "word": word})
             start += last - first
-    for entry, label, word in zip(index, labels, words, strict=True):
-        entry.update(label=label, word=word)  # type: ignore[call-overload]
-    np.save(folder / WORDS, np.concatenate(pieces) if pieces else np.zeros(0, np.int16))
+    np.save(folder / WORDS, np.concatenate(cut) if cut else np.zeros(0, np.int16))
     np.save(folder / NOISE, noise)
     (folder / INDEX).write_text(json.dumps(index))
 
 
-def fade(samples: Floats) -> Floats:
+def fade(samples: Float32) -> Float32:
     """Raise and lower both ends in place, in powers that add up to 1 where two sounds are joined."""
     ramp = np.sin(np.linspace(0, np.pi / 2, min(FADE, len(samples) // 2), dtype=np.float32))
     samples[: len(ramp)] *= ramp
@@ -78,41 +80,41 @@ def fade(samples: Floats) -> Floats:
     return samples
 
 
-class Piece(NamedTuple):
-    """Something said: float32 `[n]` whose speech has an RMS of 1, between `onset` and `offset` (samples)."""
+class Utterance(NamedTuple):
+    """Something said: float32 `[n]` whose speech has an RMS of 1, from sample `onset` to sample `offset`."""
 
-    samples: Floats
+    samples: Float32
     onset: int
     offset: int
     label: str
     text: str
 
 
-class Maker:
-    """Makes one file."""
+class Mixer:
+    """Mixes one recording, scene by scene. `job`: see `work`."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        bank = Path(job["bank"])
+        folder = Path(job["sounds"])
         self.options, self.rng = job["options"], np.random.default_rng(job["seed"])
-        self.words: Int16 = np.load(bank / WORDS, mmap_mode="r")
-        noise: Int16 = np.load(bank / NOISE)
+        self.words: Int16 = np.load(folder / WORDS, mmap_mode="r")
+        noise: Int16 = np.load(folder / NOISE)
         self.noise = np.resize(noise, max(len(noise), LONGEST_NOISE))
         self.by_label: dict[str, list[dict[str, Any]]] = {}
-        for entry in json.loads((bank / INDEX).read_text()):
+        for entry in json.loads((folder / INDEX).read_text()):
             self.by_label.setdefault(entry["label"], []).append(entry)
         self.keywords = [label for label in job["labels"] if not label.startswith("_")]
         self.voices, self.kind, self.length = job["voices"], job["kind"], round(job["seconds"] * SAMPLE_RATE)
         self._espeak: Espeak | None = None
 
-    def make(self) -> tuple[Int16, list[list[Any]]]:
+    def mix(self) -> tuple[Int16, list[list[Any]]]:
         """The sound int16 `[S]`, and what is said: [onset s, offset s, label, text]."""
         track, said = np.zeros(self.length, np.float32), []
         start = 0
         while start < self.length:
             scene = track[start : start + round(self._draw(20, 60) * SAMPLE_RATE)]
-            for onset, piece in self._scene(scene):
-                times = ((start + onset + end) / SAMPLE_RATE for end in (piece.onset, piece.offset))
-                said.append([*(round(time, 4) for time in times), piece.label, piece.text])
+            for begin, utterance in self._scene(scene):
+                times = ((start + begin + end) / SAMPLE_RATE for end in (utterance.onset, utterance.offset))
+                said.append([*(round(time, 4) for time in times), utterance.label, utterance.text])
             start += len(scene)
         return np.round(track * 32767).astype(np.int16), said
 
@@ -122,26 +124,26 @@ class Maker:
     def _option(self, name: str) -> float:
         return self._draw(self.options[f"{name}_min"], self.options[f"{name}_max"])
 
-    def _scene(self, scene: Floats) -> list[tuple[int, Piece]]:
-        """Fill `scene` with speech, echo and noise; what is said in it, each with the sample where its piece begins."""
-        placed, position = [], 0
-        for pause, piece in self._pieces():
+    def _scene(self, scene: Float32) -> list[tuple[int, Utterance]]:
+        """Fill `scene` with speech, echo and noise; what is said in it, each with the sample with which it begins."""
+        said, position = [], 0
+        for pause, utterance in self._utterances():
             position += round(pause * SAMPLE_RATE)
-            if position + len(piece.samples) > len(scene):
+            if position + len(utterance.samples) > len(scene):
                 break
-            scene[position : position + len(piece.samples)] = piece.samples
-            placed.append((position, piece))
-            position += len(piece.samples)
+            scene[position : position + len(utterance.samples)] = utterance.samples
+            said.append((position, utterance))
+            position += len(utterance.samples)
         level = self._option("level_db")
-        if placed and self.rng.random() < self.options["echo_probability"]:
+        if said and self.rng.random() < self.options["echo_probability"]:
             scene[:] = self._echo(scene)
-        scene *= 10 ** (level / 20)
-        noise_level = level - self._option("snr_db") if placed else self._draw(-60, -25)
-        scene += np.float32(10 ** (noise_level / 20)) * self._background(len(scene))
+        scene *= amplitude(level)
+        noise_level = level - self._option("snr_db") if said else self._draw(-60, -25)
+        scene += np.float32(amplitude(noise_level)) * self._background(len(scene))
         scene *= 0.98 / max(0.98, float(np.abs(scene).max()))
-        return placed
+        return said
 
-    def _pieces(self) -> Iterator[tuple[float, Piece]]:
+    def _utterances(self) -> Iterator[tuple[float, Utterance]]:
         """What may be said in a scene, without end, each after a pause in seconds."""
         kind = "words" if self.kind == "positive" else self._kind()
         if kind == "speech":
@@ -162,62 +164,66 @@ class Maker:
             return "speech"
         return "words" if share < self.options["speech_share"] + self.options["word_share"] else "noise"
 
-    def _word(self, entry: dict[str, Any]) -> Piece:
+    def _word(self, entry: dict[str, Any]) -> Utterance:
         samples = self.words[entry["start"] : entry["end"]].astype(np.float32)
-        samples /= max(1.0, float(np.sqrt(np.square(samples[entry["onset"] : entry["offset"]]).mean())))
-        return Piece(fade(samples), entry["onset"], entry["offset"], entry["label"], entry["word"])
+        samples /= max(1.0, float(rms(samples[entry["onset"] : entry["offset"]])))
+        return Utterance(fade(samples), entry["onset"], entry["offset"], entry["label"], entry["word"])
 
-    def _voice(self) -> Callable[[str], Floats]:
+    def _voice(self) -> Callable[[str], Float32]:
         """Somebody to speak: text -> float32 `[n]` with an RMS of 1."""
         self._espeak = espeak = self._espeak or Espeak()
         espeak.choose_voice(self.voices[self.rng.integers(len(self.voices))])
         rate, pitch, pitch_range = (int(self.rng.integers(*bounds)) for bounds in ((120, 220), (20, 81), (20, 91)))
 
-        def speak(text: str) -> Floats:
+        def speak(text: str) -> Float32:
             samples = espeak.say(text, rate, pitch, pitch_range)
-            return samples / np.sqrt(np.square(samples).mean())
+            return samples / np.float32(rms(samples))
 
         return speak
 
-    def _spoken(self, entry: dict[str, Any]) -> Piece:
+    def _spoken(self, entry: dict[str, Any]) -> Utterance:
         samples = self._voice()(entry["word"])
-        return Piece(samples, 0, len(samples), entry["label"], entry["word"])
+        return Utterance(samples, 0, len(samples), entry["label"], entry["word"])
 
-    def _sentences(self) -> Iterator[tuple[float, Piece]]:
+    def _sentences(self) -> Iterator[tuple[float, Utterance]]:
         """One speaker's sentences."""
         speak = self._voice()
         while True:
             sound_alike = bool(self.rng.random() < self.options["sound_alike_share"])
             text = sentence(self.rng, self.keywords, self.options["split"], sound_alike)
             samples = speak(text)
-            yield self._draw(0.2, 1.5), Piece(samples, 0, len(samples), UNKNOWN, text)
+            yield self._draw(0.2, 1.5), Utterance(samples, 0, len(samples), UNKNOWN, text)
 
-    def _echo(self, dry: Floats) -> Floats:
+    def _echo(self, dry: Float32) -> Float32:
         """Speech in a room: the direct sound, and noise that falls by 60 dB in a drawn time."""
         decay = round(self._option("rt60_ms") / 1000 * SAMPLE_RATE)
         room = self.rng.standard_normal(decay, np.float32) * 10 ** (-3 * np.arange(decay, dtype=np.float32) / decay)
         room[: SAMPLE_RATE * 3 // 1000] = 0  # the nearest wall is half a metre away
-        room *= 10 ** (-self._option("direct_db") / 20) / np.sqrt(np.square(room).sum())
+        room *= amplitude(-self._option("direct_db")) / np.sqrt(np.square(room).sum())
         room[0] = 1
         size = 1 << (len(dry) + decay).bit_length()
         return np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[: len(dry)].astype(np.float32)
 
-    def _background(self, length: int) -> Floats:
-        """Recorded noise float32 `[length]` with an RMS of 1: pieces of up to 10 s, cross-faded, faded at the ends."""
+    def _background(self, length: int) -> Float32:
+        """Recorded noise float32 `[length]`, RMS 1: stretches of up to 10 s, cross-faded, faded at the ends."""
         out, start = np.zeros(length, np.float32), 0
         while start < length - FADE:
             n = min(int(self.rng.integers(LONGEST_NOISE // 2, LONGEST_NOISE)), length - start)
             first = int(self.rng.integers(len(self.noise) - n + 1))
-            piece = self.noise[first : first + n].astype(np.float32)
-            piece /= max(1.0, float(np.sqrt(np.square(piece).mean())))
-            out[start : start + n] += fade(piece)
+            stretch = self.noise[first : first + n].astype(np.float32)
+            stretch /= max(1.0, float(rms(stretch)))
+            out[start : start + n] += fade(stretch)
             start += n - FADE
         return out
 
 
 def work(job: dict[str, Any], done: Callable[[int], None]) -> list[list[Any]]:
-    """Write the WAV file `job["path"]`; what is said in it."""
-    samples, said = Maker(job).make()
+    """Write the WAV file `job["path"]`; what is said in it: rows of onset s, offset s, label and text.
+
+    `job`: `sounds`, the folder of `write_sounds`; `options` of `MakeStreamConfig`; the `labels` and espeak-ng's
+    `voices`; `kind` (positive or negative), `seconds` and `seed` of this recording.
+    """
+    samples, said = Mixer(job).mix()
     write_wav(Path(job["path"]), samples)
     done(1)
     return said

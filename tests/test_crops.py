@@ -8,7 +8,7 @@ import soundfile as sf
 
 from kws.config import DataConfig
 from kws.data.batches import TrainBatches
-from kws.data.stream_crops import StreamCrops
+from kws.data.crops import RecordingCrops
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 RATE = 16000
@@ -17,7 +17,7 @@ EVENTS = [("yes", 2.0, 2.5), ("_unknown_", 2.8, 5.0), ("no", 8.0, 8.4)]
 
 
 @pytest.fixture
-def stream(tmp_path):
+def recordings(tmp_path):
     """Twelve seconds in which each sample tells its own time."""
     samples = np.arange(12 * RATE) // 8
     sf.write(tmp_path / "a.wav", samples.astype(np.int16), RATE, subtype="PCM_16")
@@ -28,14 +28,14 @@ def stream(tmp_path):
     return tmp_path
 
 
-def drawn(stream, count=4000):
-    crops = StreamCrops(stream, LABELS, RATE, RATE)
+def drawn(recordings, count=4000):
+    crops = RecordingCrops(recordings, LABELS, RATE, RATE)
     starts, labels = crops.draw(count, np.random.default_rng(0))
     return crops, starts / RATE, labels
 
 
-def test_labels_follow_what_is_said(stream):
-    _, starts, labels = drawn(stream)
+def test_labels_follow_what_is_said(recordings):
+    _, starts, labels = drawn(recordings)
     by_label = {name: starts[labels == i] for i, name in enumerate(LABELS)}
     yes, no = by_label["yes"], by_label["no"]
     assert 1.5 <= yes.min() < 1.55
@@ -50,41 +50,41 @@ def test_labels_follow_what_is_said(stream):
         assert not ((silence + 1 > onset) & (silence < offset)).any(), keyword
 
 
-def test_shares_of_keywords_and_silence(stream):
-    crops, _, labels = drawn(stream)
+def test_shares_of_keywords_and_silence(recordings):
+    crops, _, labels = drawn(recordings)
     assert crops.shares == pytest.approx({"keyword": 0.3, "_unknown_": 0.6, "_silence_": 0.1})
     assert np.mean(labels >= 2) == pytest.approx(0.3, abs=0.03)
     assert np.mean(labels == 0) == pytest.approx(0.1, abs=0.03)
 
 
-def test_what_the_stream_adds_counts_in_the_prior_correction(stream):
-    """100 keywords, 25 unknown, 15 silent and 40 clips of the stream: 112, 49 and 19."""
+def test_what_the_recordings_add_counts_in_the_prior_correction(recordings):
+    """100 keywords, 25 unknown, 15 silent and 40 clips of the recordings: 112, 49 and 19."""
     batches = TrainBatches.__new__(TrainBatches)
-    batches.labels, batches.crops = LABELS, drawn(stream)[0]
-    batches.keyword_indices, batches.n_unknown, batches.n_silence, batches.n_stream = np.arange(100), 25, 15, 40
+    batches.labels, batches.crops = LABELS, drawn(recordings)[0]
+    batches.keyword_indices, batches.n_unknown, batches.n_silence, batches.n_cropped = np.arange(100), 25, 15, 40
     correction = batches.prior_correction(DataConfig(unknown_ratio=0.1, silence_ratio=0.2))
     np.testing.assert_allclose(correction, np.log([0.2 * 112 / 19, 0.1 * 112 / 49, 1, 1]))
     assert batches.prior_correction(DataConfig(unknown_ratio=0.0, silence_ratio=0.0)).tolist() == [0, 0, 0, 0]
 
 
-def test_clips_are_the_samples_at_their_place(stream):
-    crops, starts, _ = drawn(stream, 20)
+def test_clips_are_the_samples_at_their_place(recordings):
+    crops, starts, _ = drawn(recordings, 20)
     clips = crops.waveforms((starts * RATE).astype(np.int64))
     assert clips.shape == (20, RATE)
     np.testing.assert_array_equal(clips[:, 0], (starts * RATE).astype(np.int64) // 8)
     np.testing.assert_array_equal(clips[:, -1], ((starts + 1) * RATE - 1).astype(np.int64) // 8)
 
 
-def test_labels_without_silence_are_refused(stream):
-    with pytest.raises(ValueError, match=r"data.train_stream needs the labels _silence_ and _unknown_; choose"):
-        StreamCrops(stream, ("yes", "no"), RATE, RATE)
+def test_labels_without_silence_are_refused(recordings):
+    with pytest.raises(ValueError, match=r"data.train_recordings needs the labels _silence_ and _unknown_; choose"):
+        RecordingCrops(recordings, ("yes", "no"), RATE, RATE)
 
 
-def test_other_rates_are_refused(stream):
+def test_other_rates_are_refused(recordings):
     with pytest.raises(ValueError, match=r"a.wav is 16000 Hz, 1 channels; .*8000 Hz"):
-        StreamCrops(stream, LABELS, RATE, 8000)
+        RecordingCrops(recordings, LABELS, RATE, 8000)
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no audio file"):
-        StreamCrops(tmp_path, LABELS, RATE, RATE)
+        RecordingCrops(tmp_path, LABELS, RATE, RATE)
