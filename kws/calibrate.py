@@ -18,9 +18,8 @@ from kws.evaluation.stream_scores import THRESHOLDS, Outcome, ScoredStream
 from kws.recordings.config import CalibrateConfig
 from kws.runtime.detector import DetectorConfig
 from kws.runtime.onnx_model import SpotterModel
+from kws.system.arrays import Int64
 from kws.system.atomic import whole_file
-
-Ints = NDArray[np.int64]
 
 
 def calibrate(config: CalibrateConfig) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def check_stream(stream: ScoredStream, target: float) -> None:
         )
 
 
-def choose(alarms: Ints, misses: NDArray[np.float64], budget: int) -> list[int] | None:
+def choose(alarms: Int64, misses: NDArray[np.float64], budget: int) -> list[int] | None:
     """The place of each keyword's threshold, for the fewest misses within `budget` false alarms in all.
 
     `alarms`, `misses`: false alarms and rate of misses `[P, K]` by threshold and keyword. Exact, by dynamic programming
@@ -116,7 +115,7 @@ def choose(alarms: Ints, misses: NDArray[np.float64], budget: int) -> list[int] 
     """
     n_thresholds, n_keywords = alarms.shape
     best = np.zeros(budget + 1)  # fewest misses of the keywords so far, by the alarms they may make
-    picks: list[Ints] = []  # by keyword: the threshold that is best for each number of alarms
+    picks: list[Int64] = []  # by keyword: the threshold that is best for each number of alarms
     for k in range(n_keywords):
         cost = np.full((n_thresholds, budget + 1), np.inf)
         for place, count in enumerate(alarms[:, k]):
@@ -133,7 +132,7 @@ def choose(alarms: Ints, misses: NDArray[np.float64], budget: int) -> list[int] 
     return places[::-1]
 
 
-def _middle(places: Ints) -> int:
+def _middle(places: Int64) -> int:
     return int(places[len(places) // 2])
 
 

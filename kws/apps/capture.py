@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kws.audio.files import Floats, blocks
+from kws.audio.files import blocks
 from kws.audio.resample import Resampler
+from kws.system.arrays import Float32
 
 BLOCK_SECONDS = 0.02  # what a device hands over at once
 BUFFER_SECONDS = 0.1  # what a device keeps for us while we are not scheduled
@@ -23,7 +24,7 @@ QUEUE_SECONDS = 10.0  # what we keep while the listener is busy; more is lost, a
 STALL_SECONDS = 2.0  # a device that gives nothing for so long is gone
 RETRY_SECONDS = 1.0
 WAKE_SECONDS = 0.1  # a source yields at least this often, if only an empty block
-EMPTY: Floats = np.zeros(0, np.float32)
+EMPTY: Float32 = np.zeros(0, np.float32)
 
 
 class CaptureError(OSError):
@@ -37,7 +38,7 @@ class Source(Protocol):
     overruns: int
     waiting: bool
 
-    def blocks(self) -> Iterator[Floats]:
+    def blocks(self) -> Iterator[Float32]:
         """Mono float32 `[n]` in [-1, 1] at the model's rate, n varying, 0 while nothing comes."""
         ...
 
@@ -54,7 +55,7 @@ class PlayedFile:
         self.name, self.overruns, self.waiting = str(path), 0, False
         self._rate, self._fast = sample_rate, fast
 
-    def blocks(self) -> Iterator[Floats]:
+    def blocks(self) -> Iterator[Float32]:
         """The file in blocks of 20 ms, each handed over when a microphone would have heard it."""
         step, played, start = round(BLOCK_SECONDS * self._rate), 0, time.monotonic()
         for part in blocks(self.name, self._rate):
@@ -88,7 +89,7 @@ class Microphone:
             self.name = str(info["name"])
             self._device = self._device and self.name  # a device that comes back may have another number
             rate = round(info["default_samplerate"])
-            self._queue: queue.Queue[Floats] = queue.Queue(round(QUEUE_SECONDS / BLOCK_SECONDS))
+            self._queue: queue.Queue[Float32] = queue.Queue(round(QUEUE_SECONDS / BLOCK_SECONDS))
             self._resampler = Resampler(rate, self._rate)
             try:
                 self._stream = self._sd.InputStream(
@@ -107,7 +108,7 @@ class Microphone:
                     "or choose another: --list-devices"
                 ) from error
 
-    def _take(self, data: Floats, frames: int, clock: object, status: Any) -> None:
+    def _take(self, data: Float32, frames: int, clock: object, status: Any) -> None:
         """PortAudio's callback, in its own thread."""
         self.overruns += bool(status.input_overflow)
         try:
@@ -115,7 +116,7 @@ class Microphone:
         except queue.Full:
             self.overruns += 1
 
-    def blocks(self) -> Iterator[Floats]:
+    def blocks(self) -> Iterator[Float32]:
         """What the device hears, without end."""
         heard = time.monotonic()
         while True:
@@ -133,7 +134,7 @@ class Microphone:
                     parts.append(self._queue.get_nowait())
             yield self._resampler.process(np.concatenate(parts))
 
-    def _await_device(self) -> Iterator[Floats]:
+    def _await_device(self) -> Iterator[Float32]:
         self.waiting = True
         self.close()
         while self.waiting:

@@ -20,9 +20,9 @@ from kws.apps.capture import Microphone, PlayedFile, Source, list_inputs
 from kws.apps.meter import Meter
 from kws.apps.reactions import Commands, Keeper
 from kws.apps.spot import parse_thresholds
-from kws.audio.files import Floats
 from kws.runtime.detector import Detection
 from kws.streaming import SpotterModel, StreamingSpotter, default_model
+from kws.system.arrays import Float32
 
 
 class View(Protocol):
@@ -73,7 +73,7 @@ def listen(
     source: Source,
     spotter: StreamingSpotter,
     view: View,
-    react: Callable[[Floats, Sequence[Detection]], None],
+    react: Callable[[Float32, Sequence[Detection]], None],
     going: Callable[[Meter], bool] = lambda meter: True,
 ) -> Meter:
     """Spot keywords in a source until it ends or `going` says no; the stream is flushed then.
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = Commands(options.on, [label for label in model.labels if not label.startswith("_")])
     keeper = Keeper(options.save, model.sample_rate) if options.save else None
 
-    def react(block: Floats, found: Sequence[Detection]) -> None:
+    def react(block: Float32, found: Sequence[Detection]) -> None:
         for detection in found:
             commands.run(detection)
         if keeper:

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from kws.audio.files import Floats
+from kws.system.arrays import Float32
 
 METER_SECONDS = 2.0  # time over which level and load are averaged, about
 SILENT_DB = -96.0
@@ -21,7 +21,7 @@ class Meter:
     level_db: float = SILENT_DB
     load: float = 0.0
 
-    def add(self, block: Floats, seconds: float, busy: float) -> None:
+    def add(self, block: Float32, seconds: float, busy: float) -> None:
         """A block of so many seconds, which took `busy` seconds to compute."""
         if not len(block):
             return

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from kws.audio.files import Floats
 from kws.runtime.detector import Detection
+from kws.system.arrays import Float32
 
 BEFORE_SECONDS, AFTER_SECONDS = 0.8, 0.2  # around the end of the evidence: the second that is kept
 HISTORY_SECONDS = 5.0  # more than a detection may be held back
@@ -27,11 +27,11 @@ class Keeper:
         """Raises `OSError` if the folder cannot be made."""
         self.folder, self._rate = Path(folder), sample_rate
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._history: Floats = np.zeros(0, np.float32)
+        self._history: Float32 = np.zeros(0, np.float32)
         self._heard = 0  # samples of the stream
         self._due: list[tuple[int, Detection]] = []  # last sample, detection
 
-    def add(self, samples: Floats, found: Sequence[Detection]) -> None:
+    def add(self, samples: Float32, found: Sequence[Detection]) -> None:
         """The next samples of the stream, and what was detected with them."""
         self._history = np.concatenate([self._history, samples])
         self._heard += len(samples)

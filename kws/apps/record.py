@@ -16,7 +16,7 @@ import soundfile
 
 from kws.apps.capture import EMPTY, Microphone, PlayedFile, Source
 from kws.apps.listen import interruption
-from kws.audio.files import Floats
+from kws.system.arrays import Float32
 
 FRAME_SECONDS = 0.01
 MARGIN_SECONDS = 0.1  # kept on either side of the word
@@ -37,7 +37,7 @@ class Take(NamedTuple):
     peak_db: float
 
 
-def examine(samples: Floats, sample_rate: int) -> Take:
+def examine(samples: Float32, sample_rate: int) -> Take:
     """Find the word in a recording float32 `[n]`: the span of its loud frames."""
     length = round(FRAME_SECONDS * sample_rate)
     frames = samples[: len(samples) // length * length].reshape(-1, length).astype(np.float64)
@@ -57,7 +57,7 @@ def examine(samples: Floats, sample_rate: int) -> Take:
     return Take("", first, last, peak)
 
 
-def trim(samples: Floats, take: Take, sample_rate: int, clip_seconds: float) -> Floats:
+def trim(samples: Float32, take: Take, sample_rate: int, clip_seconds: float) -> Float32:
     """The word in the middle of `clip_seconds` of the recording; longer if the word with its margins is."""
     margin = round(MARGIN_SECONDS * sample_rate)
     length = min(len(samples), max(round(clip_seconds * sample_rate), take.last - take.first + 2 * margin))
@@ -82,7 +82,7 @@ class _Tape:
     def __init__(self, source: Source) -> None:
         self._source, self._blocks, self._rest = source, source.blocks(), EMPTY
 
-    def parts(self, n_samples: int) -> Iterator[Floats]:
+    def parts(self, n_samples: int) -> Iterator[Float32]:
         """The next `n_samples` as they come, less at the end of the source."""
         while n_samples > 0:
             if not len(self._rest):
@@ -101,13 +101,13 @@ def _show(text: str, end: str = "") -> None:
     print(f"\r\033[K{text}" if sys.stdout.isatty() else text, end=end if sys.stdout.isatty() else "\n", flush=True)
 
 
-def _level(block: Floats) -> str:
+def _level(block: Float32) -> str:
     db = 10 * math.log10(float(np.mean(block.astype(np.float64) ** 2)) + 1e-12) if len(block) else -60.0
     filled = round(METER * min(1.0, max(0.0, (db + 60) / 60)))
     return "█" * filled + "·" * (METER - filled)
 
 
-def _record(tape: _Tape, rate: int, word: str, countdown: int, seconds: float) -> Floats:
+def _record(tape: _Tape, rate: int, word: str, countdown: int, seconds: float) -> Float32:
     for left in range(countdown, 0, -1):
         _show(f"{left} …")
         for _ in tape.parts(rate * 7 // 10):

@@ -7,9 +7,10 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from kws.audio.files import AudioError, Floats, blocks, raw_blocks
+from kws.audio.files import AudioError, blocks, raw_blocks
 from kws.runtime.detector import Detection
 from kws.streaming import SpotterModel, StreamingSpotter, default_model
+from kws.system.arrays import Float32
 
 EPILOG = "A line is: file, start and end in seconds, keyword, score. Exit status 1 if a file could not be read."
 
@@ -45,7 +46,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _detections(spotter: StreamingSpotter, audio: Iterator[Floats]) -> Iterator[Detection]:
+def _detections(spotter: StreamingSpotter, audio: Iterator[Float32]) -> Iterator[Detection]:
     spotter.reset()
     for block in audio:
         yield from spotter.feed(block)

@@ -9,11 +9,9 @@ from typing import BinaryIO
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from kws.audio.resample import Resampler
-
-Floats = NDArray[np.float32]
+from kws.system.arrays import Float32
 
 BLOCK_SECONDS = 10.0
 SIZE_LEFT_OPEN = 0x7FFFF000  # a RIFF size from here on, or 0, was written by a program that could not fill it in
@@ -23,7 +21,7 @@ class AudioError(ValueError):
     """Audio that is missing, damaged or not audio: one sentence that names it."""
 
 
-def read_audio(path: str | Path) -> tuple[Floats, int]:
+def read_audio(path: str | Path) -> tuple[Float32, int]:
     """A whole file -> mono samples float32 `[S]` in [-1, 1] (channels averaged) and its sample rate in Hz.
 
     Raises `AudioError` if it is missing, empty, truncated, not audio, or holds no or non-finite samples.
@@ -32,14 +30,14 @@ def read_audio(path: str | Path) -> tuple[Floats, int]:
         return np.concatenate(list(_read(sound, Path(path)))), sound.samplerate
 
 
-def blocks(path: str | Path, sample_rate: int) -> Iterator[Floats]:
+def blocks(path: str | Path, sample_rate: int) -> Iterator[Float32]:
     """A file of any length in mono blocks float32 `[n]` at `sample_rate` Hz, n varying; errors as from `read_audio`."""
     path = Path(path)
     with _open(path) as sound:
         yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
 
 
-def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> Iterator[Floats]:
+def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> Iterator[Float32]:
     """Raw PCM as it arrives, signed 16 bits, little-endian -> mono blocks float32 `[n]` at `sample_rate` Hz.
 
     `stream` holds `channels` interleaved channels at `rate` Hz. Raises `AudioError` if the stream ends within a sample.
@@ -47,7 +45,7 @@ def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> 
     yield from _resampled(_read_raw(stream, channels), rate, sample_rate)
 
 
-def _resampled(parts: Iterator[Floats], rate: int, sample_rate: int) -> Iterator[Floats]:
+def _resampled(parts: Iterator[Float32], rate: int, sample_rate: int) -> Iterator[Float32]:
     resampler = Resampler(rate, sample_rate)
     for part in parts:
         yield resampler.process(part)
@@ -73,7 +71,7 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise AudioError(f"{path} cannot be read as audio ({_reason(error)})") from error
 
 
-def _read(sound: soundfile.SoundFile, path: Path) -> Iterator[Floats]:
+def _read(sound: soundfile.SoundFile, path: Path) -> Iterator[Float32]:
     """The rest of an open file in mono blocks, each checked."""
     if not sound.frames:
         raise AudioError(f"{path} holds no samples")
@@ -95,7 +93,7 @@ def _read(sound: soundfile.SoundFile, path: Path) -> Iterator[Floats]:
         raise AudioError(f"{path} is truncated: it has {received} samples of {sound.frames}")
 
 
-def _read_raw(stream: BinaryIO, channels: int) -> Iterator[Floats]:
+def _read_raw(stream: BinaryIO, channels: int) -> Iterator[Float32]:
     width, rest = 2 * channels, b""
     read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
     while data := read(1 << 16):

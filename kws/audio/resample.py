@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from kws.system.arrays import Float32
 
 PASSBAND = 0.9  # of the lower Nyquist frequency: flat up to here, silent from the lower Nyquist frequency on
 ATTENUATION = 90.0  # dB
@@ -38,16 +37,16 @@ class Resampler:
         self._span = (
             (TILE - 1) * self._down // self._up + 1 + 2 * self._half
         )  # input samples that a tile needs, at most
-        self._tiles: dict[int, Floats] = {}  # by the phase of the tile's first sample: [span, TILE]
+        self._tiles: dict[int, Float32] = {}  # by the phase of the tile's first sample: [span, TILE]
         self.reset()
 
     def reset(self) -> None:
         """Begin a new stream."""
         self._received = self._made = 0  # samples of the stream
-        self._buffer: Floats = np.zeros(self._half, np.float32)  # input from the next tile's first sample on
-        self._work: Floats = np.zeros(self._span, np.float32)
+        self._buffer: Float32 = np.zeros(self._half, np.float32)  # input from the next tile's first sample on
+        self._work: Float32 = np.zeros(self._span, np.float32)
 
-    def process(self, samples: Floats) -> Floats:
+    def process(self, samples: Float32) -> Float32:
         """The next input float32 `[n]` -> the output that it completes, float32 `[m]`."""
         if self.rate_in == self.rate_out:
             return samples.copy()
@@ -63,7 +62,7 @@ class Resampler:
         self._buffer = self._buffer[start:]
         return np.concatenate(tiles) if tiles else np.zeros(0, np.float32)
 
-    def flush(self) -> Floats:
+    def flush(self) -> Float32:
         """The rest of the output, as if silence followed; then a new stream begins."""
         if self.rate_in == self.rate_out:
             return np.zeros(0, np.float32)
@@ -74,7 +73,7 @@ class Resampler:
         self.reset()
         return rest
 
-    def _tile(self, phase: int) -> Floats:
+    def _tile(self, phase: int) -> Float32:
         """Weights `[span, TILE]` of the input around a tile that begins `phase / up` samples after an input sample."""
         if phase not in self._tiles:
             place = (phase + np.arange(TILE) * self._down)[None, :] / self._up

@@ -17,12 +17,13 @@ from kws.config import (
     exact_samples,
 )
 from kws.data import folder, speech_commands, synthetic
-from kws.data.corpus import Clips, Corpus, Int16, Int64, PerSplit, all_clips, evaluation_clips, train_clips
+from kws.data.corpus import Clips, Corpus, PerSplit, all_clips, evaluation_clips, train_clips
 from kws.data.labels import check_labels, choose_labels, silence_clips
 from kws.data.noise import generated_noise, split_noise, varied_noise
 from kws.data.pack import Pack, pack_clips
 from kws.data.scan import Listing
 from kws.data.splits import split_by_lists
+from kws.system.arrays import Int16, Int64
 from kws.system.errors import DataError, DiskFullError
 
 __all__ = ["Clips", "Corpus", "DataError", "DiskFullError", "load", "silence_clips"]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
 from kws.data.crops import RecordingCrops
+from kws.system.arrays import Float64, Int16, Int64
 
 SILENT, CROPPED = -1, -2  # stand for a clip that is drawn when its batch is made
 
@@ -21,8 +21,8 @@ SILENT, CROPPED = -1, -2  # stand for a clip that is drawn when its batch is mad
 class Batch:
     """One clip for each lane: `waveform` int16 `[B, S]`, `labels` int64 `[B]`."""
 
-    waveform: npt.NDArray[np.int16]
-    labels: npt.NDArray[np.int64]
+    waveform: Int16
+    labels: Int64
 
 
 class TrainBatches:
@@ -61,7 +61,7 @@ class TrainBatches:
                 "epoch; choose a smaller one"
             )
 
-    def prior_correction(self, config: DataConfig) -> npt.NDArray[np.float64]:
+    def prior_correction(self, config: DataConfig) -> Float64:
         """What to add to each label's logit, float64 `[K]`, for the label shares of evaluation instead of an epoch's.
 
         `log(p_evaluation / p_training)` up to a constant (M. Saerens, P. Latinne, C. Decaestecker, 2002);
@@ -92,7 +92,7 @@ class TrainBatches:
                 yield batch
             yield upcoming.result()
 
-    def _read(self, indices: npt.NDArray[np.int64], rng: np.random.Generator) -> Batch:
+    def _read(self, indices: Int64, rng: np.random.Generator) -> Batch:
         spoken = indices >= 0
         waveform = np.empty((len(indices), self.clips.clip_length), np.int16)
         waveform[spoken] = self.clips.waveforms(indices[spoken])

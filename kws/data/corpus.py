@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from kws.config import SILENCE, SPLITS, UNKNOWN, DataConfig
 from kws.data.labels import label_numbers, silence_clips
 from kws.data.pack import Pack
+from kws.system.arrays import Int16, Int64
 from kws.system.errors import DataError
 
-Int16 = NDArray[np.int16]
-Int64 = NDArray[np.int64]
 Value = TypeVar("Value")
 
 

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
 from kws.config import SILENCE, UNKNOWN
 from kws.recordings.labels import Recording, read_recordings
+from kws.system.arrays import Float64, Int16, Int64
 from kws.system.errors import DataError
-
-Int16 = NDArray[np.int16]
-Int64 = NDArray[np.int64]
 
 GRID = 0.01  # s between the times at which a clip may begin
 HEARD = 0.25  # s of other speech that make a clip `_unknown_`
@@ -85,12 +82,12 @@ class RecordingCrops:
         return np.stack([self._samples[start : start + self.clip_length] for start in starts])
 
 
-def crop_labels(recording: Recording, starts: NDArray[np.float64], seconds: float, labels: Sequence[str]) -> Int64:
+def crop_labels(recording: Recording, starts: Float64, seconds: float, labels: Sequence[str]) -> Int64:
     """The label of a clip of `seconds` at each of `starts` (s) of a recording, -1 for none: int64 `[len(starts)]`."""
     ends = starts + seconds
     result = np.full(len(starts), -1, np.int64)
 
-    def overlaps(margin: float, keywords: bool) -> NDArray[np.int64]:
+    def overlaps(margin: float, keywords: bool) -> Int64:
         events = [event for event in recording.events if event.keyword.startswith("_") != keywords]
         onsets, offsets = (np.sort([getattr(event, name) for event in events]) for name in ("onset", "offset"))
         return np.searchsorted(onsets, ends - margin) - np.searchsorted(offsets, starts + margin, "right")

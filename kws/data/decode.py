@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 
+from kws.system.arrays import Float32, Int16
 from kws.system.errors import DataError
 
-Int16 = NDArray[np.int16]
 UNKNOWN_SIZE = 0x7FFFF000  # from here on, or 0: written by a program that could not go back to fill in the size
 
 
@@ -54,7 +53,7 @@ def _reason(error: Exception) -> str:
     return text.rsplit(": ", 1)[-1].strip(" .")
 
 
-def _to_int16(samples: NDArray[np.float32], rate: int, sample_rate: int) -> Int16:
+def _to_int16(samples: Float32, rate: int, sample_rate: int) -> Int16:
     """float32 `[S, channels]` in [-1, 1] at `rate` -> int16 `[S']` at `sample_rate`."""
     mono = samples.mean(axis=1)
     if rate != sample_rate:

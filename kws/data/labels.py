@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.config import SILENCE, UNKNOWN, DataConfig
+from kws.system.arrays import Float32, Int16, Int64
 from kws.system.errors import DataError
 
 CORE = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -17,7 +18,6 @@ OTHERS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tr
 WORDS_30 = tuple(sorted((*CORE, *DIGITS, *OTHERS)))
 WORDS_35 = tuple(sorted((*WORDS_30, "backward", "follow", "forward", "learn", "visual")))
 ZERO_SHARE, MIXED_SHARE, LEVELS_DBFS = 0.05, 0.3, (-70.0, -6.0)  # of silence clips
-Int16 = NDArray[np.int16]
 
 
 def choose_labels(config: DataConfig, words: Collection[str]) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def check_labels(labels: Sequence[str], words: Collection[str], place: object) -
             )
 
 
-def label_numbers(words: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
+def label_numbers(words: Sequence[str], labels: Sequence[str]) -> Int64:
     """The label of each spoken word, int64 `[N]`: its own, else that of `_unknown_`; -1 where the set has neither."""
     own = {label: number for number, label in enumerate(labels)}
     numbers = {word: own.get(word, own.get(UNKNOWN, -1) if word != SILENCE else -1) for word in set(words)}
@@ -77,6 +77,6 @@ def silence_clips(noise: Int16, count: int, clip_length: int, rng: np.random.Gen
     return clips
 
 
-def _unit_rms(samples: NDArray[Any]) -> NDArray[np.float32]:
+def _unit_rms(samples: NDArray[Any]) -> Float32:
     samples = samples.astype(np.float32)
     return np.asarray(samples / max(float(np.sqrt(np.mean(samples**2))), 1e-6), np.float32)

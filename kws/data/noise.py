@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.config import SPLITS
+from kws.system.arrays import Float64, Int16
 
-Int16 = NDArray[np.int16]
-Float = NDArray[np.float64]
 VARIED_SECONDS, VARIED_DB = 8, 8.0
 SHARES = (0.8, 0.9, 1.0)  # where in time the train, validation and test parts of a recording end
 
@@ -51,13 +50,13 @@ def generated_noise(rng: np.random.Generator, seconds: float, sample_rate: int) 
     """White, pink and brown noise, mains hum and babble: each int16 `[seconds * sample_rate]`, -20 dBFS RMS."""
     length = round(seconds * sample_rate)
 
-    def coloured(amplitude: Callable[[NDArray[np.floating[Any]]], Float]) -> Float:
+    def coloured(amplitude: Callable[[NDArray[np.floating[Any]]], Float64]) -> Float64:
         """White noise whose spectrum is shaped by `amplitude(frequency in Hz)`, RMS 1."""
         spectrum = np.fft.rfft(rng.standard_normal(length))
         sound = np.fft.irfft(spectrum * amplitude(np.fft.rfftfreq(length, 1 / sample_rate)), length)
         return np.asarray(sound / np.sqrt(np.mean(sound**2)), np.float64)
 
-    def talker() -> Float:
+    def talker() -> Float64:
         """The long-term spectrum of speech, loud and soft a few times a second."""
         loudness = coloured(lambda f: ((f > 0.3) & (f < 6)).astype(float))
         return np.maximum(loudness, 0) * coloured(lambda f: (f > 100) / (1 + (f / 500) ** 1.5))

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.data.scan import Listing
+from kws.system.arrays import Int16, Int64
 from kws.system.atomic import whole_folder
 from kws.system.errors import DataError
 from kws.system.jobs import cores, run_jobs
 
 FORMAT = 1
 CLIPS, NOISE, INDEX = "clips.int16", "noise.int16", "index.json"
-Int16 = NDArray[np.int16]
 
 
 class Rows:
@@ -58,7 +58,7 @@ class Pack:
 
     listing: Listing
     rows: Rows
-    lengths: NDArray[np.int64]  # samples, before padding or cutting
+    lengths: Int64  # samples, before padding or cutting
     noise: list[Int16]  # one array per recording
 
 

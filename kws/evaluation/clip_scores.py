@@ -14,8 +14,8 @@ from kws.data import Clips
 from kws.model.spotter import KeywordSpotter
 from kws.runtime.detector import pool_posteriors
 from kws.streaming import SpotterModel
+from kws.system.arrays import Float32
 
-Floats = npt.NDArray[np.float32]
 Posteriors = npt.NDArray[np.float64]
 
 
@@ -30,7 +30,7 @@ class StepModel(Protocol):
     isolated_batch: int  # streams that it steps at once
     carried_clips: int  # clips of a joined stream that it takes at once
 
-    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+    def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
         """`waveform` `[B, S]`, `state` `[B, state_size]` -> logits `[B, S / frame_length, K]`, next state."""
         ...
 
@@ -48,7 +48,7 @@ class TorchModel:
         self.pooling, self.pool_frames = spotter.model_config.pooling, spotter.pool_frames
 
     @torch.inference_mode()
-    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+    def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
         """See `StepModel`."""
         device = self.spotter.feature_mean.device
         logits, next_state = self.spotter(torch.from_numpy(waveform).to(device), torch.from_numpy(state).to(device))
@@ -70,7 +70,7 @@ class OnnxModel:
             1, round(model.metadata["model"]["pool_ms"] * model.sample_rate / 1000 / model.frame_length)
         )
 
-    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+    def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
         """See `StepModel`."""
         logits = []
         for block in np.split(waveform, waveform.shape[1] // self.model.block_size, axis=1):
@@ -80,7 +80,7 @@ class OnnxModel:
         return np.concatenate(logits, axis=1), state
 
 
-def _clip_batches(clips: Clips, order: npt.NDArray[np.int64], size: int) -> Iterator[Floats]:
+def _clip_batches(clips: Clips, order: npt.NDArray[np.int64], size: int) -> Iterator[Float32]:
     for start in range(0, len(order), size):
         yield clips.waveforms(order[start : start + size]).astype(np.float32) / np.float32(32768)
 

@@ -7,14 +7,9 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kws.evaluation.metrics import wilson_interval
-
-Int16 = NDArray[np.int16]
-Int64 = NDArray[np.int64]
-Float = NDArray[np.float64]
-Bool = NDArray[np.bool_]
+from kws.system.arrays import Bool, Float64, Int16, Int64
 
 SILENCE_EDGES, SPOKEN_EDGES = (-50, -30, -20), (-40, -30, -20)  # dBFS, between the bands of loudness
 CLEAN = "clean"
@@ -59,12 +54,12 @@ def confusions(confusion: Int64, labels: Sequence[str], most: int = 5) -> list[d
     ]
 
 
-def rms(waveforms: Int16) -> Float:
+def rms(waveforms: Int16) -> Float64:
     """Root mean square over each whole clip of int16 `[N, S]` -> float64 `[N]`, in int16 steps."""
     return np.asarray(np.sqrt(np.square(waveforms, dtype=np.float64).mean(axis=1)))
 
 
-def levels_dbfs(clips: Waveforms, batch: int = 256) -> Float:
+def levels_dbfs(clips: Waveforms, batch: int = 256) -> Float64:
     """RMS level of each clip, float64 `[N]` in dBFS (a sine of full scale has -3); -inf for zeros."""
     numbers = np.arange(len(clips))
     values = [rms(clips.waveforms(numbers[start : start + batch])) for start in range(0, len(numbers), batch)]
@@ -72,7 +67,7 @@ def levels_dbfs(clips: Waveforms, batch: int = 256) -> Float:
         return np.asarray(20 * np.log10(np.concatenate([np.empty(0), *values]) / 32768))
 
 
-def by_loudness(levels: Float, right: Bool, silent: Bool) -> dict[str, dict[str, Any]]:
+def by_loudness(levels: Float64, right: Bool, silent: Bool) -> dict[str, dict[str, Any]]:
     """Accuracy by band of level, of the clips of noise alone (`silence`) and of the `spoken` ones.
 
     `levels` `[N]` in dBFS; `right` and `silent` bool `[N]`: what was predicted rightly, and what is `_silence_`. A

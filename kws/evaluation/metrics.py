@@ -8,9 +8,10 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from kws.recordings.labels import Event
+from kws.system.arrays import Float64, Int64
 
 Interval = tuple[float, float]
 
@@ -23,7 +24,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     return float((truth == predicted).mean())
 
 
-def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, n_labels: int) -> NDArray[np.int64]:
+def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, n_labels: int) -> Int64:
     """int64 `[n_labels, n_labels]`: how many clips of label i (row) were predicted as j (column)."""
     truth, predicted = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
     for values in (truth, predicted):
@@ -35,12 +36,12 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, n_labels: int) -
 class ClassScores(NamedTuple):
     """Scores of every class, float64 `[K]` each; 0 where a class was never predicted or has no clip."""
 
-    precision: NDArray[np.float64]
-    recall: NDArray[np.float64]
-    f1: NDArray[np.float64]
+    precision: Float64
+    recall: Float64
+    f1: Float64
 
 
-def class_scores(confusion: NDArray[np.int64]) -> ClassScores:
+def class_scores(confusion: Int64) -> ClassScores:
     """Precision, recall and F1 of each class of a confusion matrix `[K, K]` (rows: truth)."""
     right = np.diag(confusion).astype(float)
     predicted, present = confusion.sum(axis=0), confusion.sum(axis=1)

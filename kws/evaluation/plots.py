@@ -8,10 +8,11 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from kws.system.arrays import Int64
 
 
-def plot_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: str | Path, title: str = "") -> None:
+def plot_confusion(confusion: Int64, labels: Sequence[str], path: str | Path, title: str = "") -> None:
     """Write a confusion matrix int64 `[K, K]` (rows: truth) as PNG: counts, and colour and percent by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

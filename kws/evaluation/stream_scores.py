@@ -18,9 +18,8 @@ from kws.recordings.labels import Recording
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.posteriors import Smoother
+from kws.system.arrays import Int64
 from kws.system.jobs import cores
-
-Counts = NDArray[np.int64]
 
 
 @dataclass
@@ -31,9 +30,9 @@ class Outcome:
     that time are wrong (another keyword, or a second time); those in the rest, the negative time, are false alarms.
     """
 
-    hits: Counts
-    false_alarms: Counts
-    wrong: Counts
+    hits: Int64
+    false_alarms: Int64
+    wrong: Int64
     delays: list[list[float]] = field(default_factory=list)  # by keyword: from a hit word's end to its detection, s
     verdicts: list[tuple[Recording, Detection, str]] = field(default_factory=list)  # hit | wrong | false alarm
 

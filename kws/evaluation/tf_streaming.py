@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kws.config import SILENCE
 from kws.recordings.labels import Event
+from kws.system.arrays import Float64
 
 CLIP, STRIDE, WINDOW, SUPPRESSION, TOLERANCE, THRESHOLD, MINIMUM = 1.0, 0.03, 0.5, 0.5, 1.5, 0.7, 4
 
@@ -34,7 +34,7 @@ class TfCounts(NamedTuple):
 
 
 def found_words(
-    posteriors: NDArray[np.float64], frame_seconds: float, labels: Sequence[str], ignored: Sequence[str] = (SILENCE,)
+    posteriors: Float64, frame_seconds: float, labels: Sequence[str], ignored: Sequence[str] = (SILENCE,)
 ) -> list[tuple[str, float]]:
     """Labels and times found in the clip scores `[T, K]` at the end of each frame."""
     n_clips = max(0, int((len(posteriors) * frame_seconds - CLIP) / STRIDE))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.trace import AfterFrontend
 from kws.runtime.onnx_model import open_session
 from kws.runtime.posteriors import pool_posteriors
-
-Floats = npt.NDArray[np.float32]
+from kws.system.arrays import Float32
 
 STEPS, TOLERANCE = 50, 1e-4
 INT8_TOLERANCE = 0.2  # mean difference of posteriors; a wrong scale gives more. Accuracy is judged by kws.evaluate
@@ -21,7 +19,7 @@ class ExportError(ValueError):
     """An exported model that does not do what the checkpoint does."""
 
 
-def _noise(rng: np.random.Generator, *shape: int) -> Floats:
+def _noise(rng: np.random.Generator, *shape: int) -> Float32:
     return (rng.standard_normal(shape) * 0.1).astype(np.float32)
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kws.config import UNKNOWN
-from kws.runtime.posteriors import POOLINGS, Floats, Smoothed, Smoother, pool_posteriors, total
+from kws.runtime.posteriors import POOLINGS, Smoothed, Smoother, pool_posteriors, total
+from kws.system.arrays import Float64
 
 __all__ = ["Detection", "Detector", "DetectorConfig", "longer_keywords", "pool_posteriors"]
 
@@ -137,7 +138,7 @@ class Detector:
         self._position = 0  # frames seen
         self._tracks = {k: _Track() for k in self.keywords.values()}
         self._held: list[tuple[int, int, Detection]] = []  # last frame to wait, label, detection
-        self.posteriors: Floats = np.zeros(len(self.labels))  # pooled over the last window, [K]; zeros before any frame
+        self.posteriors: Float64 = np.zeros(len(self.labels))  # pooled over the last window, [K]; at first zeros
 
     def process(self, logits: ArrayLike) -> list[Detection]:
         """The next frames' logits `[T, len(labels)]`, any T -> the detections they bring, in order of time.

@@ -13,12 +13,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from kws.runtime.detector import Detector, DetectorConfig
+from kws.system.arrays import Float32, Int16
 
-Floats = NDArray[np.float32]
-Samples = NDArray[np.float32] | NDArray[np.int16]
+Samples = Float32 | Int16
 
 FORMAT = 1
 SIZES = ("sample_rate", "hop_length", "frame_length", "block_size", "clip_length", "state_size")
@@ -137,12 +136,12 @@ class SpotterModel:
             batches.add(value.shape[0] if isinstance(value.shape[0], int) else None)
         self.batch_size: int | None = batches.pop() if len(batches) == 1 else None  # None: any
 
-    def step(self, waveform: Floats, state: Floats) -> tuple[Floats, Floats]:
+    def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
         """One block of B streams: `[B, block_size]` in [-1, 1], `[B, state_size]` -> logits `[B, T, K]`, next state."""
         logits, next_state = self.session.run(["logits", "next_state"], {"waveform": waveform, "state": state})
         return logits, next_state
 
-    def logits(self, waveform: Samples) -> Floats:
+    def logits(self, waveform: Samples) -> Float32:
         """A whole stream `[S]`, float32 in [-1, 1] or int16, from the zero state -> logits `[T, K]`.
 
         Zeros fill its last block. The same numbers as `StreamingSpotter` works with, block by block.
@@ -166,12 +165,12 @@ class Stepper:
                 f"batch_size={streams}, or with batch_size=0 for any number"
             )
         self._session = model.session
-        self.waveform: Floats = np.zeros((streams, model.block_size), np.float32)
-        self.logits: Floats = np.zeros((streams, model.block_frames, len(model.labels)), np.float32)
+        self.waveform: Float32 = np.zeros((streams, model.block_size), np.float32)
+        self.logits: Float32 = np.zeros((streams, model.block_frames, len(model.labels)), np.float32)
         self.state, self.previous = (np.zeros((streams, model.state_size), np.float32) for _ in range(2))
         self._next, self._after_next = self._bind(self.state, self.previous), self._bind(self.previous, self.state)
 
-    def _bind(self, state: Floats, next_state: Floats) -> Any:
+    def _bind(self, state: Float32, next_state: Float32) -> Any:
         binding = self._session.io_binding()
         for name, array in {"waveform": self.waveform, "state": state}.items():
             binding.bind_input(name, "cpu", 0, np.float32, array.shape, array.ctypes.data)
@@ -199,7 +198,7 @@ class LogitStream:
         self._stepper.state[:] = 0
         self._filled = 0  # samples of the next block that lie in the stepper
 
-    def feed(self, samples: Samples) -> Floats:
+    def feed(self, samples: Samples) -> Float32:
         """The next samples `[n]`, float32 in [-1, 1] or int16 -> logits `[T, K]` of the blocks that they complete.
 
         Raises `ValueError` for anything else, NaN and infinity included; the stream is then as it was before.
@@ -220,14 +219,14 @@ class LogitStream:
         self._filled += rest
         return logits
 
-    def flush(self) -> Floats:
+    def flush(self) -> Float32:
         """End the stream: the logits of its last samples, zeros to the end of a block. Then `reset`."""
         logits = self.feed(np.zeros(-self._filled % self._model.block_size, np.float32))
         self.reset()
         return logits
 
 
-def as_float(samples: Samples) -> Floats:
+def as_float(samples: Samples) -> Float32:
     """One channel `[n]`, float32 in [-1, 1] or int16 -> float32 `[n]`. Raises `ValueError` for anything else."""
     if not isinstance(samples, np.ndarray) or samples.dtype not in (np.float32, np.int16):
         given = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__

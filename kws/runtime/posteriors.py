@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from kws.system.arrays import Float64
 
 POOLINGS = ("sum", "mean")
 MAX_LOGIT = 600.0  # exp of it, summed over any window, stays finite in float64
 CHUNK = 512  # frames smoothed at once
 
 
-def total(x: Floats) -> Floats:
+def total(x: Float64) -> Float64:
     """Sum over the last axis, kept, added in one order whatever the shape: `[..., K] -> [..., 1]`."""
     return np.add.accumulate(x, axis=-1)[..., -1:]
 
 
-def evidence(logits: ArrayLike, pooling: str) -> Floats:
+def evidence(logits: ArrayLike, pooling: str) -> Float64:
     """Logits `[..., K]` -> float64 evidence `[..., K]`: a label's posterior is its share of a window's evidence.
 
     `sum`: exp(z), so that a frame weighs as much as it is sure. `mean`: the frame's softmax, so that all weigh alike.
@@ -34,7 +34,7 @@ def evidence(logits: ArrayLike, pooling: str) -> Floats:
     raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(POOLINGS)}")
 
 
-def pool_posteriors(logits: ArrayLike, pooling: str) -> Floats:
+def pool_posteriors(logits: ArrayLike, pooling: str) -> Float64:
     """Logits `[..., T, K]` of some frames -> one distribution over labels, float64 `[..., K]`.
 
     `sum`: p_k = sum_t exp(z_tk) / sum_tj exp(z_tj). `mean`: the mean over t of softmax(z_t).
@@ -46,10 +46,10 @@ def pool_posteriors(logits: ArrayLike, pooling: str) -> Floats:
 class Smoothed(NamedTuple):
     """The newest T frames of a stream, pooled, and what it takes to pool them otherwise."""
 
-    posteriors: Floats  # [T, K]: what the window that ends with each frame gives each label
-    peak: Floats  # [K]: the highest of them
-    sums: Floats  # [T, K]: the evidence in that window
-    evidence: Floats  # [T + at least a window, K]: of each frame alone, those before the newest too
+    posteriors: Float64  # [T, K]: what the window that ends with each frame gives each label
+    peak: Float64  # [K]: the highest of them
+    sums: Float64  # [T, K]: the evidence in that window
+    evidence: Float64  # [T + at least a window, K]: of each frame alone, those before the newest too
 
 
 class Smoother:
@@ -82,7 +82,7 @@ class Smoother:
             posteriors = sums / total(sums)
             yield Smoothed(posteriors, posteriors.max(axis=0), sums, seen)
 
-    def _sums(self, seen: Floats) -> Floats:
+    def _sums(self, seen: Float64) -> Float64:
         """Evidence summed over the window that ends with each frame `[n, K]`; right from the second block on.
 
         `seen` begins at a multiple of the window's length W in the stream. A window is the end of one block of W frames

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kws.system.arrays import Float32, Int16
 from kws.system.errors import DataError
 
-Float = NDArray[np.float32]
 AUDIO_OUTPUT_SYNCHRONOUS, CHARS_UTF8 = 2, 1  # of espeak-ng's speak_lib.h, like the next line
 RATE, PITCH, RANGE = 1, 3, 4
 FASTEST = 450  # words per minute
@@ -59,7 +58,7 @@ class Espeak:
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise DataError(f"espeak-ng has no voice {voice!r}; install espeakng-loader 0.2 or later")
 
-    def say(self, text: str, rate: int, pitch: int, pitch_range: int) -> Float:
+    def say(self, text: str, rate: int, pitch: int, pitch_range: int) -> Float32:
         """Speak `text`: rate in words per minute, pitch and range 0 .. 100 -> float32 `[S]` at 16 kHz.
 
         Silence is cut off at both ends; a text without sound gives an empty array.
@@ -78,7 +77,7 @@ class Espeak:
         return soxr.resample(samples[loud[0] : loud[-1] + 1], self.sample_rate, SAMPLE_RATE)
 
 
-def _speak_clip(espeak: Espeak, clip: dict[str, Any], clip_length: int) -> NDArray[np.int16]:
+def _speak_clip(espeak: Espeak, clip: dict[str, Any], clip_length: int) -> Int16:
     """One planned clip, int16 `[clip_length]`; spoken faster where it would not fit."""
     rate = clip["rate"]
     while True:
@@ -96,7 +95,7 @@ def _speak_clip(espeak: Espeak, clip: dict[str, Any], clip_length: int) -> NDArr
     return np.round(samples * 32767).astype(np.int16)
 
 
-def write_wav(path: Path, samples: NDArray[np.int16]) -> None:
+def write_wav(path: Path, samples: Int16) -> None:
     """Mono 16-bit WAV at 16 kHz of int16 `[S]`; by `wave`, as soundfile waits for the disk at every file."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)

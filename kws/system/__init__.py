@@ -1,1 +1,1 @@
-"""What the operating system gives: processes, files that appear whole or not at all."""
+"""What every part stands on: processes, files that appear whole or not at all, errors, array types."""
