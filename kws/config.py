@@ -149,12 +149,13 @@ class DataConfig:
     source: str = "speech_commands"  # speech_commands | synthetic | folder
     root: str = "data"  # where the audio lies or is put
     cache_dir: str = ".cache/kws"  # packed clips
-    label_set: str = "12"  # 12 | 35 | 30 | all: used when keywords is empty
+    label_set: str = "12"  # 12 | 35 | 30 | all | own (all, _unknown_ and _silence_): used when keywords is empty
     keywords: list[str] = field(default_factory=list)  # these words, and the rest as unknown
     unknown_ratio: float = 0.1  # unknown clips as a share of the keyword clips, in evaluation splits
     silence_ratio: float = 0.1  # likewise silence
     train_unknown_ratio: float = 0.25  # likewise in an epoch of training, drawn anew each epoch
     train_silence_ratio: float = 0.15
+    train_min_clips: int = 0  # keyword clips in an epoch at least: fewer are repeated, each time augmented anew
     train_noise_variants: int = 4  # copies of the background noise in other colours, to train on too
     train_recordings: str = ""  # a recording set to cut clips from too (kws.make_stream recipe=training)
     train_recordings_ratio: float = 0.4  # those clips as a share of the keyword clips
@@ -164,15 +165,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
-        _one_of("data.label_set", self.label_set, ("12", "35", "30", "all"))
-        ratios = (
-            "unknown_ratio",
-            "silence_ratio",
-            "train_unknown_ratio",
-            "train_silence_ratio",
-            "train_recordings_ratio",
-        )
-        for name in ratios:
+        _one_of("data.label_set", self.label_set, ("12", "35", "30", "all", "own"))
+        shares = ("unknown", "silence", "train_unknown", "train_silence", "train_recordings")
+        for name in (f"{share}_ratio" for share in shares):
             _between(f"data.{name}", getattr(self, name), 0, 10)
         if len(set(self.keywords)) != len(self.keywords):
             raise ValueError(f"data.keywords names a word twice: {', '.join(self.keywords)}")
@@ -183,6 +178,7 @@ class DataConfig:
             raise ValueError(f"data.clip_ms is {self.clip_ms}; it must be above 0")
         _between("data.workers", self.workers, 0)
         _between("data.train_noise_variants", self.train_noise_variants, 0)
+        _between("data.train_min_clips", self.train_min_clips, 0)
 
 
 @dataclass
@@ -218,8 +214,14 @@ class FolderConfig(DataConfig):
 
     source: str = "folder"
     root: str = "recordings"
-    label_set: str = "all"
-    validation_percent: float = 10.0
+    label_set: str = "own"
+    # Few clips of one's own, and mostly other things to be heard; in evaluation as in training.
+    unknown_ratio: float = 2.0
+    silence_ratio: float = 0.3
+    train_unknown_ratio: float = 2.0
+    train_silence_ratio: float = 0.3
+    train_min_clips: int = 1500
+    validation_percent: float = 15.0
     test_percent: float = 10.0
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from data_files import RATE, speakers, tone, write, write_words
 
-from kws.config import DataConfig, FolderConfig, SpeechCommandsConfig
+from kws.config import SpeechCommandsConfig
 from kws.data import DataError, load
 from kws.data.splits import hash_split
 
@@ -200,37 +200,6 @@ def test_official_test_archive_that_lacks_a_class(words_root, cache, tmp_path):
     corpus = open_words(words_root, cache, test_dir=str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"data.test_dir .*nowhere is not a folder"):
         corpus.splits["test"]
-
-
-def test_folder_of_any_audio(tmp_path, cache):
-    for word, frequency in (("hey", 500), ("you", 900)):
-        for i in range(40):
-            stereo = np.stack([tone(frequency, 0.5, 44100)] * 2, 1)
-            write(tmp_path / word / f"take {i}.flac", stereo, 44100)
-        for i in range(10):  # all of one speaker
-            write(tmp_path / word / f"ann_nohash_{i}.wav", tone(frequency, 0.5, 22050), 22050)
-    config = FolderConfig(
-        root=str(tmp_path), cache_dir=cache, keywords=["hey"], validation_percent=20, test_percent=20, unknown_ratio=0.5
-    )
-    corpus = load(config, RATE, progress=False)
-    assert corpus.labels == ("_silence_", "_unknown_", "hey")
-    names = {split: corpus.splits[split].names for split in corpus.splits}
-    assert sum("hey/take" in name for split in names for name in names[split]) == 40
-    assert sum(any("hey/ann" in name for name in names[split]) for split in names) == 1
-    train = corpus.splits["train"]
-    spectrum = np.abs(np.fft.rfft(train.waveforms([train.words.index("hey")])[0][:8000]))
-    assert abs(np.argmax(spectrum) * 2 - 500) < 3
-    assert all(len(noise) > 10 * RATE for noise in corpus.noise.values())  # made, as none was recorded
-    assert (corpus.noise["train"][: 4 * RATE] != corpus.noise["test"][: 4 * RATE]).any()
-
-
-def test_bad_folders_are_refused(tmp_path, cache):
-    with pytest.raises(DataError, match=r"is not a folder"):
-        load(FolderConfig(root=str(tmp_path / "no"), cache_dir=cache), RATE)
-    with pytest.raises(DataError, match=r"holds no recordings"):
-        load(FolderConfig(root=str(tmp_path), cache_dir=cache), RATE)
-    with pytest.raises(DataError, match=r"came without its options"):
-        load(DataConfig(root=str(tmp_path), cache_dir=cache), RATE)
 
 
 def test_opening_loads_neither_torch_nor_librosa(words_root, cache):

@@ -42,7 +42,8 @@ def test_an_ablation_from_training_to_its_table(tmp_path):
     results.write_text("before\n<!-- ablations: begin -->\nold\n<!-- ablations: end -->\nafter\n")
     command = [
         sys.executable, str(SCRIPTS / "ablations.py"), "--jobs", "1", "--seeds", "3", "--only", "base,forget-0",
-        "data=folder", f"data.root={data}", "data.keywords=[yes,no]", "model.hidden_size=8", "model.conv_channels=[4]",
+        "data=folder", f"data.root={data}", "data.keywords=[yes,no]", "data.train_min_clips=0",
+        "model.hidden_size=8", "model.conv_channels=[4]",
         "trainer.batch_size=16", "trainer.epochs=1",
     ]  # fmt: skip
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)

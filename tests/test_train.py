@@ -21,6 +21,11 @@ from kws.model.checkpoint import load_checkpoint, read_header
 from kws.train import learning_rate
 
 EPOCHS = 4
+# Each recording once an epoch, and few other clips: what is tested here is the loop.
+SHARES = [
+    *("data.train_min_clips=0", "data.train_unknown_ratio=0.25", "data.train_silence_ratio=0.15"),
+    *("data.unknown_ratio=0.1", "data.silence_ratio=0.1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,8 @@ def tones(tmp_path_factory):
 def options(tones, run_dir, *overrides):
     return [
         "data=folder", f"data.root={tones}", f"data.cache_dir={tones.parent}/cache",
-        "data.keywords=['yes','no']", "model=tiny", "model.hidden_size=16", "model.conv_channels=[8]", "data.workers=1",
+        "data.keywords=['yes','no']", *SHARES, "data.workers=1",
+        "model=tiny", "model.hidden_size=16", "model.conv_channels=[8]",
         f"trainer.epochs={EPOCHS}", "trainer.batch_size=16", "trainer.warmup_epochs=0.5", "trainer.average_decay=0.8",
         "trainer.learning_rate=0.01", "trainer.threads=1", "trainer.accelerator=cpu", "augment=none",
         f"run_dir={run_dir}", *overrides,

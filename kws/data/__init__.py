@@ -48,8 +48,8 @@ def load(config: DataConfig, sample_rate: int, *, progress: bool = True, labels:
     @cache
     def recordings() -> tuple[Pack, Int64]:
         """The pack and the number of each clip's split."""
-        listing, assigned = _find(config, progress)
-        check_labels(labels or choose_labels(config, set(listing.words)), set(listing.words), listing.root)
+        listing, assigned = _find(config, progress, labels)
+        check_labels(labels or choose_labels(config, listing.own_words), set(listing.words), listing.root)
         return packed(listing), np.array([SPLITS.index(split) for split in assigned], np.int64)
 
     @cache
@@ -72,7 +72,7 @@ def load(config: DataConfig, sample_rate: int, *, progress: bool = True, labels:
         return evaluation_clips(opened, members, chosen, split, all_noise()[split], config)
 
     test_dir = config.test_dir if isinstance(config, SpeechCommandsConfig) else ""
-    chosen = tuple(labels or choose_labels(config, set(recordings()[0].listing.words)))
+    chosen = tuple(labels or choose_labels(config, recordings()[0].listing.own_words))
     corpus = Corpus(chosen, PerSplit(clips), PerSplit(lambda split: all_noise()[split]))
     if labels is None:
         corpus.splits["train"]  # what training needs is checked now, an evaluation split when it is asked for
@@ -81,10 +81,11 @@ def load(config: DataConfig, sample_rate: int, *, progress: bool = True, labels:
     return corpus
 
 
-def _find(config: DataConfig, progress: bool) -> tuple[Listing, list[str]]:
+def _find(config: DataConfig, progress: bool, labels: Sequence[str] | None) -> tuple[Listing, list[str]]:
     """What the source lists, and the split of each clip."""
     if isinstance(config, FolderConfig):
         listing = folder.find(config)
+        listing = folder.with_others(config, listing, labels or choose_labels(config, listing.own_words), progress)
         return listing, folder.splits(config, listing)
     if isinstance(config, SyntheticConfig):
         listing = synthetic.find(config, progress)

@@ -45,6 +45,9 @@ class TrainBatches:
         unknown_label = corpus.labels.index(UNKNOWN) if UNKNOWN in corpus.labels else -1
         unknown = self.clips.labels == unknown_label
         self.keyword_indices, self.unknown_indices = np.flatnonzero(~unknown), np.flatnonzero(unknown)
+        if config.train_min_clips:
+            repeats = -(-config.train_min_clips // len(self.keyword_indices))
+            self.keyword_indices = np.tile(self.keyword_indices, repeats)
         n_keywords = len(self.keyword_indices)
         self.n_unknown = min(len(self.unknown_indices), round(config.train_unknown_ratio * n_keywords))
         self.n_silence = round(config.train_silence_ratio * n_keywords) if self.silence_label >= 0 else 0

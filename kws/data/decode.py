@@ -74,12 +74,12 @@ def fit(samples: Int16, clip_length: int) -> Int16:
 
 def work(job: dict[str, Any], done: Callable[[int], None]) -> list[int]:
     """Decode `job["paths"]` into the rows of `job["file"]` from `job["row"]` on; the clips' own lengths in samples."""
-    root, clip_length = Path(job["root"]), job["clip_length"]
+    clip_length = job["clip_length"]
     lengths: list[int] = []
     with open(job["file"], "r+b") as file:
         file.seek(job["row"] * clip_length * 2)
         for number, path in enumerate(job["paths"], 1):
-            samples = read_audio(root / path, job["sample_rate"])
+            samples = read_audio(Path(path), job["sample_rate"])
             lengths.append(len(samples))
             file.write(fit(samples, clip_length).astype("<i2").tobytes())
             if number % 100 == 0 or number == len(job["paths"]):

@@ -23,13 +23,13 @@ ZERO_SHARE, MIXED_SHARE, LEVELS_DBFS = 0.05, 0.3, (-70.0, -6.0)  # of silence cl
 def choose_labels(config: DataConfig, words: Collection[str]) -> tuple[str, ...]:
     """The labels that `config` asks for: `_silence_` and `_unknown_`, if the set has them, then the keywords.
 
-    `keywords` (in their order) and the set `12` have both; `35`, `30` and `all` (every word of `words`) have neither.
+    `keywords` (in their order) and the sets `12` and `own` (every word of `words`) have both; `35`, `30` and `all`
+    (every word of `words` again) have neither.
     """
-    if config.keywords:
-        return (SILENCE, UNKNOWN, *config.keywords)
-    if config.label_set == "12":
-        return (SILENCE, UNKNOWN, *CORE)
-    return {"30": WORDS_30, "35": WORDS_35, "all": tuple(sorted(words))}[config.label_set]
+    own = tuple(sorted(word for word in words if not word.startswith("_")))
+    if config.keywords or config.label_set in ("12", "own"):
+        return (SILENCE, UNKNOWN, *(config.keywords or {"12": CORE, "own": own}[config.label_set]))
+    return {"30": WORDS_30, "35": WORDS_35, "all": own}[config.label_set]
 
 
 def keywords_of(labels: Sequence[str]) -> tuple[str, ...]:

@@ -85,8 +85,9 @@ def _write(listing: Listing, sample_rate: int, clip_length: int, folder: Path, w
     file = folder / CLIPS
     file.touch()
     starts = np.linspace(0, len(listing.clips), min(workers, len(listing.clips)) + 1).astype(int).tolist()
-    common = {"root": str(listing.root), "file": str(file), "sample_rate": sample_rate, "clip_length": clip_length}
-    jobs = [{**common, "row": start, "paths": listing.clips[start:end]} for start, end in pairwise(starts)]
+    common = {"file": str(file), "sample_rate": sample_rate, "clip_length": clip_length}
+    paths = [str(listing.file(clip)) for clip in listing.clips]
+    jobs = [{**common, "row": start, "paths": paths[start:end]} for start, end in pairwise(starts)]
     results = run_jobs("kws.data.decode", jobs, workers, len(listing.clips), "decoding", progress)
     recordings = [read_audio(listing.root / path, sample_rate) for path in listing.noise]
     with (folder / NOISE).open("wb") as out:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -22,11 +23,26 @@ class Listing:
     clips: list[str]
     noise: list[str]
     fingerprint: str  # SHA-256 of paths, sizes and modification times
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)  # the root of words whose folder is not below `root`
 
     @cached_property
     def words(self) -> list[str]:
         """The spoken word of each clip: its folder."""
         return [path.split("/", 1)[0] for path in self.clips]
+
+    @property
+    def own_words(self) -> set[str]:
+        """The words whose folders lie below `root`."""
+        return set(self.words) - set(self.elsewhere)
+
+    def file(self, clip: str) -> Path:
+        """Where a clip lies."""
+        return self.elsewhere.get(clip.split("/", 1)[0], self.root) / clip
+
+    def joined(self, other: Listing) -> Listing:
+        """These recordings and the words of `other`, none of which may be here."""
+        both = hashlib.sha256(f"{self.fingerprint} {other.root.resolve()} {other.fingerprint}".encode()).hexdigest()
+        return Listing(self.root, self.clips + other.clips, self.noise, both, dict.fromkeys(other.words, other.root))
 
 
 def scan(root: Path, folders: tuple[str, ...] = ()) -> Listing:
