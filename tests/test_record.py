@@ -32,7 +32,9 @@ def test_the_word_is_found_and_lies_in_the_middle() -> None:
     assert len(clip) == RATE
     loud = np.flatnonzero(np.abs(clip) > 0.1)
     assert loud[0] + loud[-1] == pytest.approx(RATE, abs=400)
-    assert len(trim(samples, take, RATE, 0.3)) == pytest.approx(0.7 * RATE, abs=400)  # never cuts the word
+    assert len(trim(samples, take, RATE, 0.3)) == pytest.approx(0.5 * RATE, abs=400)  # never cuts the word
+    long = word(0.5, 0.95)
+    assert len(trim(long, examine(long, RATE), RATE, 1.0)) == RATE  # a second, though little is left around the word
 
 
 @pytest.mark.parametrize(

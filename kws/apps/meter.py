@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
-import numpy as np
-
+from kws.audio.levels import dbfs
 from kws.system.arrays import Float32
 
 METER_SECONDS = 2.0  # time over which level and load are averaged, about
@@ -26,7 +24,6 @@ class Meter:
         if not len(block):
             return
         self.seconds += seconds
-        power = float(np.mean(block.astype(np.float64) ** 2))
-        level = max(SILENT_DB, 10 * math.log10(power + 1e-12))
+        level = max(SILENT_DB, float(dbfs(block)))
         self.level_db = max(level, self.level_db - 30 * seconds)  # falls by 30 dB a second
         self.load += (busy / seconds - self.load) * min(1.0, seconds / METER_SECONDS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,16 +15,15 @@ import soundfile
 
 from kws.apps.capture import EMPTY, Microphone, PlayedFile, Source
 from kws.apps.listen import interruption
+from kws.audio.levels import dbfs
 from kws.system.arrays import Float32
 
 FRAME_SECONDS = 0.01
-MARGIN_SECONDS = 0.1  # kept on either side of the word
+SILENT_DB = -120.0  # what is below counts as this
 QUIET_DB, CLIPPED = -40.0, 0.99  # the loudest frame of a take must be above, its highest sample below
-ABOVE_NOISE_DB, BELOW_PEAK_DB = (
-    10.0,
-    35.0,
-)  # a frame of the word is so far above the quietest, not farther below the loudest
-METER = 30  # characters
+ABOVE_NOISE_DB = 10.0  # a frame of the word is at least so far above the quietest frames
+BELOW_PEAK_DB = 35.0  # ... and not farther below the loudest
+METER, METER_DB = 30, -60.0  # characters, and the level at which none is filled
 
 
 class Take(NamedTuple):
@@ -40,27 +38,26 @@ class Take(NamedTuple):
 def examine(samples: Float32, sample_rate: int) -> Take:
     """Find the word in a recording float32 `[n]`: the span of its loud frames."""
     length = round(FRAME_SECONDS * sample_rate)
-    frames = samples[: len(samples) // length * length].reshape(-1, length).astype(np.float64)
-    power = 10 * np.log10((frames**2).mean(axis=1) + 1e-12)
-    peak = float(power.max(initial=-120.0))
+    frames = samples[: len(samples) // length * length].reshape(-1, length)
+    levels = np.maximum(dbfs(frames), SILENT_DB)
+    peak = float(levels.max(initial=SILENT_DB))
     if peak < QUIET_DB:
         return Take("too quiet; come nearer, or turn the microphone up", 0, 0, peak)
     if np.abs(samples).max() > CLIPPED:
         return Take("too loud, its peaks are cut; go farther away, or turn the microphone down", 0, 0, peak)
-    floor = float(np.percentile(power, 10))
+    floor = float(np.percentile(levels, 10))
     if peak - floor < ABOVE_NOISE_DB:
         return Take("hard to tell from the noise; find a quieter place", 0, 0, peak)
-    loud = np.flatnonzero(power > max(floor + ABOVE_NOISE_DB, peak - BELOW_PEAK_DB))
+    loud = np.flatnonzero(levels > max(floor + ABOVE_NOISE_DB, peak - BELOW_PEAK_DB))
     first, last = int(loud[0]) * length, (int(loud[-1]) + 1) * length
-    if loud[0] == 0 or loud[-1] == len(power) - 1:
+    if loud[0] == 0 or loud[-1] == len(levels) - 1:
         return Take("cut off; speak a moment after the signal, and be done before the line ends", first, last, peak)
     return Take("", first, last, peak)
 
 
 def trim(samples: Float32, take: Take, sample_rate: int, clip_seconds: float) -> Float32:
-    """The word in the middle of `clip_seconds` of the recording; longer if the word with its margins is."""
-    margin = round(MARGIN_SECONDS * sample_rate)
-    length = min(len(samples), max(round(clip_seconds * sample_rate), take.last - take.first + 2 * margin))
+    """The word in the middle of `clip_seconds` of the recording; all of the word if it is longer."""
+    length = min(len(samples), max(round(clip_seconds * sample_rate), take.last - take.first))
     first = (take.first + take.last - length) // 2
     first = min(max(0, first), len(samples) - length)
     return samples[first : first + length]
@@ -102,8 +99,8 @@ def _show(text: str, end: str = "") -> None:
 
 
 def _level(block: Float32) -> str:
-    db = 10 * math.log10(float(np.mean(block.astype(np.float64) ** 2)) + 1e-12) if len(block) else -60.0
-    filled = round(METER * min(1.0, max(0.0, (db + 60) / 60)))
+    level = max(METER_DB, float(dbfs(block))) if len(block) else METER_DB
+    filled = round(METER * (1 - level / METER_DB))
     return "█" * filled + "·" * (METER - filled)
 
 

@@ -21,20 +21,25 @@ class AudioError(ValueError):
     """Audio that is missing, damaged or not audio: one sentence that names it."""
 
 
-def read_audio(path: str | Path) -> tuple[Float32, int]:
-    """A whole file -> mono samples float32 `[S]` in [-1, 1] (channels averaged) and its sample rate in Hz.
+def read_audio(path: str | Path, sample_rate: int) -> Float32:
+    """A whole file -> mono samples float32 `[S]` in [-1, 1], channels averaged, at `sample_rate` Hz.
 
     Raises `AudioError` if it is missing, empty, truncated, not audio, or holds no or non-finite samples.
     """
-    with _open(Path(path)) as sound:
-        return np.concatenate(list(_read(sound, Path(path)))), sound.samplerate
+    return np.concatenate(list(blocks(path, sample_rate)))
 
 
 def blocks(path: str | Path, sample_rate: int) -> Iterator[Float32]:
-    """A file of any length in mono blocks float32 `[n]` at `sample_rate` Hz, n varying; errors as from `read_audio`."""
+    """What `read_audio` gives, of a file of any length, in blocks float32 `[n]`, n varying; errors as from there."""
     path = Path(path)
     with _open(path) as sound:
         yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
+
+
+def duration(path: str | Path) -> float:
+    """How long a file is, in seconds, by its header. Raises `AudioError` if it is missing, truncated or not audio."""
+    with _open(Path(path)) as sound:
+        return float(sound.frames / sound.samplerate)
 
 
 def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> Iterator[Float32]:
@@ -76,21 +81,18 @@ def _read(sound: soundfile.SoundFile, path: Path) -> Iterator[Float32]:
     if not sound.frames:
         raise AudioError(f"{path} holds no samples")
     received = 0
-    while True:
+    while received < sound.frames:
         try:
             block = sound.read(round(BLOCK_SECONDS * sound.samplerate), dtype="float32", always_2d=True)
         except soundfile.SoundFileError as error:
-            raise AudioError(
-                f"{path} is damaged after {received / sound.samplerate:.2f} s ({_reason(error)})"
-            ) from error
+            seconds = received / sound.samplerate
+            raise AudioError(f"{path} is damaged after {seconds:.2f} s ({_reason(error)})") from error
         if not len(block):
-            break
+            raise AudioError(f"{path} is truncated: it has {received} samples of {sound.frames}")
         if not np.isfinite(block).all():
             raise AudioError(f"{path} holds samples that are not finite (NaN or infinity)")
         received += len(block)
-        yield block.mean(axis=1)
-    if received < sound.frames:
-        raise AudioError(f"{path} is truncated: it has {received} samples of {sound.frames}")
+        yield block[:, 0] if sound.channels == 1 else block.mean(axis=1)
 
 
 def _read_raw(stream: BinaryIO, channels: int) -> Iterator[Float32]:

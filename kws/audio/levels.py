@@ -1,4 +1,4 @@
-"""Levels of sound: RMS, decibels, dBFS, signal-to-noise ratios. numpy only."""
+"""Levels of sound: RMS, decibels, dBFS, signal-to-noise ratios, full scale. numpy only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kws.system.arrays import Float64
+from kws.system.arrays import Float64, Int16
 
 INT16_FULL_SCALE = 32768
 
@@ -43,3 +43,13 @@ def noise_gain(signal: NDArray[Any], noise: NDArray[Any], snr_db: float) -> Floa
     Finite for all-zero noise, which stays zero whatever it is multiplied by.
     """
     return rms(signal) / (rms(noise) * amplitude(snr_db) + 1e-9)
+
+
+def to_int16(samples: NDArray[Any]) -> Int16:
+    """Samples in [-1, 1] of any shape -> int16, rounded; what is beyond full scale is clipped."""
+    return saturated(samples * np.float32(INT16_FULL_SCALE))
+
+
+def saturated(steps: NDArray[Any]) -> Int16:
+    """Numbers of any shape in steps of int16 -> int16, rounded and clipped."""
+    return np.clip(np.rint(steps), -INT16_FULL_SCALE, INT16_FULL_SCALE - 1).astype(np.int16)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.levels import INT16_FULL_SCALE, amplitude, rms, saturated
 from kws.config import SILENCE, UNKNOWN, DataConfig
-from kws.system.arrays import Float32, Int16, Int64
+from kws.system.arrays import Float64, Int16, Int64
 from kws.system.errors import DataError
 
 CORE = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
@@ -68,15 +69,13 @@ def silence_clips(noise: Int16, count: int, clip_length: int, rng: np.random.Gen
     silent, mixed = rng.random(count) < ZERO_SHARE, rng.random(count) < MIXED_SHARE
     starts = rng.integers(0, len(noise) - clip_length + 1, (2, count))
     second = rng.random(count) * mixed
-    levels = 10 ** (rng.uniform(*LEVELS_DBFS, count) / 20) * ~silent
+    levels = INT16_FULL_SCALE * amplitude(rng.uniform(*LEVELS_DBFS, count)) * ~silent
     clips = np.empty((count, clip_length), np.int16)
     for i, clip in enumerate(clips):
         first, other = (_unit_rms(noise[start : start + clip_length]) for start in starts[:, i])
-        sound = _unit_rms(first + np.float32(second[i]) * other) * np.float32(32768 * levels[i])
-        clip[:] = np.clip(np.round(sound), -32768, 32767)
+        clip[:] = saturated(levels[i] * _unit_rms(first + second[i] * other))
     return clips
 
 
-def _unit_rms(samples: NDArray[Any]) -> Float32:
-    samples = samples.astype(np.float32)
-    return np.asarray(samples / max(float(np.sqrt(np.mean(samples**2))), 1e-6), np.float32)
+def _unit_rms(samples: NDArray[Any]) -> Float64:
+    return samples / max(float(rms(samples)), 1e-6)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.levels import amplitude, rms, saturated, to_int16
 from kws.config import SPLITS
 from kws.system.arrays import Float64, Int16
 
 VARIED_SECONDS, VARIED_DB = 8, 8.0
+GENERATED_DBFS = -20.0
 SHARES = (0.8, 0.9, 1.0)  # where in time the train, validation and test parts of a recording end
 
 
@@ -39,10 +41,9 @@ def varied_noise(noise: Int16, variants: int, rng: np.random.Generator, sample_r
         for start in range(0, len(noise), VARIED_SECONDS * sample_rate):
             piece = noise[start : start + VARIED_SECONDS * sample_rate].astype(np.float64)
             octaves = np.log2(np.maximum(np.fft.rfftfreq(len(piece), 1 / sample_rate), 1))
-            gain = 10 ** (np.interp(octaves, knots, rng.normal(0, VARIED_DB, len(knots))) / 20)
+            gain = amplitude(np.interp(octaves, knots, rng.normal(0, VARIED_DB, len(knots))))
             coloured = np.fft.irfft(np.fft.rfft(piece) * gain, len(piece))
-            coloured *= np.sqrt(np.square(piece).mean() / max(np.square(coloured).mean(), 1e-12))
-            parts.append(np.clip(np.round(coloured), -32768, 32767).astype(np.int16))
+            parts.append(saturated(coloured * (rms(piece) / max(float(rms(coloured)), 1e-6))))
     return np.concatenate(parts)
 
 
@@ -50,11 +51,11 @@ def generated_noise(rng: np.random.Generator, seconds: float, sample_rate: int) 
     """White, pink and brown noise, mains hum and babble: each int16 `[seconds * sample_rate]`, -20 dBFS RMS."""
     length = round(seconds * sample_rate)
 
-    def coloured(amplitude: Callable[[NDArray[np.floating[Any]]], Float64]) -> Float64:
-        """White noise whose spectrum is shaped by `amplitude(frequency in Hz)`, RMS 1."""
+    def coloured(shape: Callable[[NDArray[np.floating[Any]]], Float64]) -> Float64:
+        """White noise whose spectrum is shaped by `shape(frequency in Hz)`, RMS 1."""
         spectrum = np.fft.rfft(rng.standard_normal(length))
-        sound = np.fft.irfft(spectrum * amplitude(np.fft.rfftfreq(length, 1 / sample_rate)), length)
-        return np.asarray(sound / np.sqrt(np.mean(sound**2)), np.float64)
+        sound = np.fft.irfft(spectrum * shape(np.fft.rfftfreq(length, 1 / sample_rate)), length)
+        return sound / rms(sound)
 
     def talker() -> Float64:
         """The long-term spectrum of speech, loud and soft a few times a second."""
@@ -70,5 +71,4 @@ def generated_noise(rng: np.random.Generator, seconds: float, sample_rate: int) 
         "hum": np.sum(harmonics, axis=0) + 0.05 * coloured(lambda f: np.ones(len(f))),
         "babble": np.sum([talker() for _ in range(6)], axis=0),
     }
-    levelled = {name: 0.1 * sound / np.sqrt(np.mean(sound**2)) for name, sound in sounds.items()}
-    return {name: np.clip(np.round(sound * 32768), -32768, 32767).astype(np.int16) for name, sound in levelled.items()}
+    return {name: to_int16(sound * amplitude(GENERATED_DBFS) / rms(sound)) for name, sound in sounds.items()}

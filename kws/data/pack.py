@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.data.scan import Listing
-from kws.system.arrays import Int16, Int64
+from kws.system.arrays import Int16
 from kws.system.atomic import whole_folder
 from kws.system.errors import DataError
 from kws.system.jobs import cores, run_jobs
@@ -54,11 +54,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class Pack:
-    """What `pack_clips` made: the listing it holds, its rows, each clip's own length, and the noise recordings."""
+    """What `pack_clips` made: the listing it holds, its rows, and the noise recordings."""
 
     listing: Listing
     rows: Rows
-    lengths: Int64  # samples, before padding or cutting
     noise: list[Int16]  # one array per recording
 
 
@@ -80,7 +79,7 @@ def pack_clips(
 
 
 def _write(listing: Listing, sample_rate: int, clip_length: int, folder: Path, workers: int, progress: bool) -> None:
-    from kws.data.decode import read_audio
+    from kws.data.decode import read_int16
 
     file = folder / CLIPS
     file.touch()
@@ -88,8 +87,8 @@ def _write(listing: Listing, sample_rate: int, clip_length: int, folder: Path, w
     common = {"file": str(file), "sample_rate": sample_rate, "clip_length": clip_length}
     paths = [str(listing.file(clip)) for clip in listing.clips]
     jobs = [{**common, "row": start, "paths": paths[start:end]} for start, end in pairwise(starts)]
-    results = run_jobs("kws.data.decode", jobs, workers, len(listing.clips), "decoding", progress)
-    recordings = [read_audio(listing.root / path, sample_rate) for path in listing.noise]
+    run_jobs("kws.data.decode", jobs, workers, len(listing.clips), "decoding", progress)
+    recordings = [read_int16(listing.root / path, sample_rate) for path in listing.noise]
     with (folder / NOISE).open("wb") as out:
         for recording in recordings:
             out.write(recording.astype("<i2").tobytes())
@@ -99,7 +98,6 @@ def _write(listing: Listing, sample_rate: int, clip_length: int, folder: Path, w
         "clip_length": clip_length,
         "root": str(listing.root.resolve()),
         "clips": listing.clips,
-        "lengths": [length for result in results for length in result],
         "noise": {path: len(recording) for path, recording in zip(listing.noise, recordings, strict=True)},
     }
     (folder / INDEX).write_text(json.dumps(index))
@@ -108,7 +106,6 @@ def _write(listing: Listing, sample_rate: int, clip_length: int, folder: Path, w
 def _open(listing: Listing, folder: Path, clip_length: int) -> Pack:
     try:
         index = json.loads((folder / INDEX).read_text())
-        lengths = np.array(index["lengths"], np.int64)
         noise = np.fromfile(folder / NOISE, "<i2")
         bounds = np.cumsum([0, *index["noise"].values()])
         whole = (folder / CLIPS).stat().st_size == len(listing.clips) * clip_length * 2 and len(noise) == bounds[-1]
@@ -117,4 +114,4 @@ def _open(listing: Listing, folder: Path, clip_length: int) -> Pack:
     if not whole or index["clips"] != listing.clips:
         raise DataError(f"{folder} is damaged (its files do not match its index); delete it and run again")
     recordings = [noise[start:end] for start, end in pairwise(bounds)]
-    return Pack(listing, Rows(folder / CLIPS, clip_length), lengths, recordings)
+    return Pack(listing, Rows(folder / CLIPS, clip_length), recordings)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from kws.audio.levels import dbfs, noise_gain, saturated
 from kws.evaluation.metrics import wilson_interval
 from kws.system.arrays import Bool, Float64, Int16, Int64
 
@@ -41,7 +42,7 @@ def confusions(confusion: Int64, labels: Sequence[str], most: int = 5) -> list[d
     Each with what is said and predicted, and `clips` so predicted `of` all in which it is said.
     """
     wrong = confusion * (1 - np.eye(len(labels), dtype=np.int64))
-    places = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    most_frequent = np.argsort(-wrong, axis=None, kind="stable")[:most]
     return [
         {
             "said": labels[row],
@@ -49,22 +50,16 @@ def confusions(confusion: Int64, labels: Sequence[str], most: int = 5) -> list[d
             "clips": int(wrong[row, column]),
             "of": int(confusion[row].sum()),
         }
-        for row, column in (divmod(int(place), len(labels)) for place in places)
+        for row, column in (divmod(int(cell), len(labels)) for cell in most_frequent)
         if wrong[row, column]
     ]
-
-
-def rms(waveforms: Int16) -> Float64:
-    """Root mean square over each whole clip of int16 `[N, S]` -> float64 `[N]`, in int16 steps."""
-    return np.asarray(np.sqrt(np.square(waveforms, dtype=np.float64).mean(axis=1)))
 
 
 def levels_dbfs(clips: Waveforms, batch: int = 256) -> Float64:
     """RMS level of each clip, float64 `[N]` in dBFS (a sine of full scale has -3); -inf for zeros."""
     numbers = np.arange(len(clips))
-    values = [rms(clips.waveforms(numbers[start : start + batch])) for start in range(0, len(numbers), batch)]
-    with np.errstate(divide="ignore"):
-        return np.asarray(20 * np.log10(np.concatenate([np.empty(0), *values]) / 32768))
+    values = [dbfs(clips.waveforms(numbers[start : start + batch])) for start in range(0, len(numbers), batch)]
+    return np.concatenate([np.empty(0), *values])
 
 
 def by_loudness(levels: Float64, right: Bool, silent: Bool) -> dict[str, dict[str, Any]]:
@@ -87,15 +82,14 @@ def mix(waveforms: Int16, noise: Int16, snr_db: float) -> Int16:
 
     As in training (`kws.training.augment`), the ratio is that of the RMS over the whole clip. All-zero noise adds none.
     """
-    scale = rms(waveforms) / (rms(noise) * 10 ** (snr_db / 20) + 1e-9)
-    return np.asarray(np.clip(np.round(waveforms + scale[:, None] * noise), -32768, 32767), np.int16)
+    return saturated(waveforms + noise_gain(waveforms, noise, snr_db)[:, None] * noise)
 
 
 class NoisyClips:
-    """Some clips of a split with background noise mixed in; each has the same piece of noise at every SNR."""
+    """Some clips of a split with background noise mixed in; each has the same stretch of noise at every SNR."""
 
     def __init__(self, clips: Waveforms, members: Int64, noise: Int16, snr_db: float, seed: int = 0) -> None:
-        """The clips numbered `members` `[M]`; pieces of `noise` int16 `[>= 1]`, repeated if short, drawn by `seed`."""
+        """Clips number `members` `[M]`; stretches of `noise` int16 `[>= 1]`, repeated if short, drawn by `seed`."""
         self._clips, self._members, self._snr_db = clips, members, snr_db
         length = clips.waveforms(members[:1]).shape[1]
         self._noise = np.resize(noise, max(len(noise), length))
@@ -107,8 +101,8 @@ class NoisyClips:
     def waveforms(self, indices: Int64) -> Int16:
         """Int16 `[len(indices), clip_length]`; the numbers are those among the members."""
         clean = self._clips.waveforms(self._members[indices])
-        pieces = self._noise[self._starts[indices][:, None] + np.arange(clean.shape[1])]
-        return mix(clean, pieces, self._snr_db)
+        noise = self._noise[self._starts[indices][:, None] + np.arange(clean.shape[1])]
+        return mix(clean, noise, self._snr_db)
 
 
 def tables(report: dict[str, Any]) -> str:

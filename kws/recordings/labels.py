@@ -9,9 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-import soundfile
-
-from kws.audio.files import AudioError
+from kws.audio.files import duration
 
 LABELS_FILE = "labels.csv"
 COLUMNS = ("file", "onset", "offset", "keyword")
@@ -56,16 +54,9 @@ def read_recordings(folder: Path, labels: Sequence[str]) -> list[Recording]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
         raise RecordingsError(f"{folder} holds no audio file ({', '.join(SUFFIXES)})")
-    seconds = {path.name: _seconds(path) for path in paths}
+    seconds = {path.name: duration(path) for path in paths}
     events = _read_events(folder / LABELS_FILE, seconds, labels)
     return [Recording(path, seconds[path.name], events[path.name]) for path in paths]
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{path} cannot be read as audio; delete it or put the recording back") from error
 
 
 def _read_events(path: Path, seconds: dict[str, float], labels: Sequence[str]) -> dict[str, list[Event]]:

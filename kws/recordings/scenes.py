@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kws.audio.levels import amplitude, rms
+from kws.audio.levels import amplitude, rms, to_int16
 from kws.config import UNKNOWN
 from kws.speech.espeak import SAMPLE_RATE, Espeak, write_wav
 from kws.speech.sentences import sentence
@@ -116,7 +116,7 @@ class Mixer:
                 times = ((start + begin + end) / SAMPLE_RATE for end in (utterance.onset, utterance.offset))
                 said.append([*(round(time, 4) for time in times), utterance.label, utterance.text])
             start += len(scene)
-        return np.round(track * 32767).astype(np.int16), said
+        return to_int16(track), said
 
     def _draw(self, low: float, high: float) -> float:
         return float(self.rng.uniform(low, high))

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from kws.audio.levels import INT16_FULL_SCALE, amplitude
+from kws.audio.resample import resampled
 from kws.system.arrays import Float32, Int16
 from kws.system.errors import DataError
 
@@ -34,15 +36,11 @@ class Espeak:
         if self.sample_rate <= 0:
             raise DataError("espeak-ng does not start; try: pip install --force-reinstall espeakng-loader")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # its breath noise is seeded by the clock
-        self._library.espeak_Synth.argtypes = (
-            *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),  # text, size, start position and its type
-            *(
-                ctypes.c_uint,
-                ctypes.c_uint,
-                ctypes.c_void_p,
-                ctypes.c_void_p,
-            ),  # end position, flags, identifier, user data
-        )
+        # text, its size, start, kind of start, end, flags, identifier, user data
+        self._library.espeak_Synth.argtypes = [
+            ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
+            ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
+        ]  # fmt: skip
         self._sound: list[bytes] = []
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
         self._callback = prototype(self._receive)  # kept, or it is collected while the library holds it
@@ -63,18 +61,16 @@ class Espeak:
 
         Silence is cut off at both ends; a text without sound gives an empty array.
         """
-        import soxr  # type: ignore[import-untyped]
-
         for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._sound.clear()
         content = text.encode() + b"\0"
         self._library.espeak_Synth(content, len(content), 0, 0, 0, CHARS_UTF8, None, None)
-        samples = np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) / 32768
+        samples = np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) * np.float32(1 / INT16_FULL_SCALE)
         loud = np.flatnonzero(np.abs(samples) > AUDIBLE)
         if len(loud) == 0:
             return np.zeros(0, np.float32)
-        return soxr.resample(samples[loud[0] : loud[-1] + 1], self.sample_rate, SAMPLE_RATE)
+        return resampled(samples[loud[0] : loud[-1] + 1], self.sample_rate, SAMPLE_RATE)
 
 
 def _speak_clip(espeak: Espeak, clip: dict[str, Any], clip_length: int) -> Int16:
@@ -91,7 +87,7 @@ def _speak_clip(espeak: Espeak, clip: dict[str, Any], clip_length: int) -> Int16
         rate = min(FASTEST, int(rate * 1.05 * len(speech) / clip_length) + 1)
     samples = np.zeros(clip_length, np.float32)
     start = int(clip["position"] * (clip_length - len(speech)))
-    samples[start : start + len(speech)] = speech * (10 ** (clip["level_db"] / 20) / np.abs(speech).max())
+    samples[start : start + len(speech)] = speech * (amplitude(clip["level_db"]) / np.abs(speech).max())
     return np.round(samples * 32767).astype(np.int16)
 
 

@@ -1,7 +1,7 @@
-// Sample-rate conversion of a stream: polyphase windowed sinc, the same filter as kws/audio/resample.py.
+// Sample-rate conversion of a stream: polyphase windowed sinc, as near to soxr's (kws/audio/resample.py) as a test says.
 
-const PASSBAND = 0.9; // of the lower Nyquist frequency: flat up to here, silent from the lower Nyquist frequency on
-const ATTENUATION = 90; // dB
+const PASSBAND = 0.913; // of the lower Nyquist frequency: flat up to here, silent from the lower Nyquist frequency on
+const ATTENUATION = 126; // dB
 const BETA = 0.1102 * (ATTENUATION - 8.7);
 
 function besselI0(x) {
@@ -25,7 +25,7 @@ export class Resampler {
     const nyquist = 0.5 * Math.min(1, this.up / this.down); // cycles per input sample
     this.cutoff = (nyquist * (1 + PASSBAND)) / 2;
     this.half = Math.ceil((ATTENUATION - 7.95) / (14.36 * nyquist * (1 - PASSBAND)) / 2);
-    this.taps = new Map(); // by phase: weights of the 2 * half samples around a place
+    this.taps = new Map(); // by phase: weights of the 2 * half samples around an output sample
     this.reset();
   }
 
@@ -46,14 +46,14 @@ export class Resampler {
     joined.set(samples, this.buffer.length);
     const output = [];
     for (;;) {
-      const place = this.made * this.down;
-      const first = Math.floor(place / this.up) - this.half + 1 - this.origin;
+      const time = this.made * this.down; // of the next output sample, in samples of the input times `up`
+      const first = Math.floor(time / this.up) - this.half + 1 - this.origin;
       if (first + 2 * this.half > joined.length) {
         this.buffer = joined.slice(Math.max(0, first));
         this.origin += Math.max(0, first);
         return Float32Array.from(output);
       }
-      const weights = this.#weights(place % this.up);
+      const weights = this.#weights(time % this.up);
       let sum = 0;
       for (let i = 0; i < weights.length; i += 1) sum += weights[i] * joined[first + i];
       output.push(sum);
@@ -64,7 +64,7 @@ export class Resampler {
   /** The rest of the output, as if silence followed; then a new stream begins. */
   flush() {
     if (this.up === this.down) return new Float32Array(0);
-    const missing = Math.ceil((this.received * this.up) / this.down) - this.made;
+    const missing = Math.round((this.received * this.up) / this.down) - this.made;
     const rest = this.process(new Float32Array(2 * this.half + 1)).slice(0, missing);
     this.reset();
     return rest;
