@@ -72,7 +72,8 @@ def _exports(checkpoint: Path, folder: Path) -> list[Path]:
     from kws.onnx_export.onnx_file import export_onnx
 
     spotter, _ = load_checkpoint(checkpoint)
-    hop_ms, stride = spotter.frontend_config.hop_ms, spotter.model_config.time_stride
+    frontend = spotter.frontend_config
+    hop_ms, stride = frontend.hop_ms, spotter.frame_length // frontend.hop_length
     paths = []
     for block_ms in BLOCKS_MS:
         hops = max(1, round(block_ms / hop_ms / stride)) * stride

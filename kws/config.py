@@ -6,9 +6,9 @@ range raises `ValueError` with one sentence that names the value, as soon as the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
 
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
@@ -96,9 +96,31 @@ class FrontendConfig:
 
 @dataclass
 class ModelConfig:
+    """What every classifier of features has. Each architecture adds its own options in a subclass, as in `MODELS`."""
+
+    architecture: ClassVar[str]
+
+    dropout: float = 0.1
+    pooling: str = "mean"  # how frames become a clip score: sum | mean (kws.runtime.posteriors.pool_posteriors)
+    pool_ms: float = 500.0  # over the last pool_ms of a clip, and the detector's default window
+
+    def __post_init__(self) -> None:
+        _one_of("model.pooling", self.pooling, ("sum", "mean"))
+        _between("model.dropout", self.dropout, 0, 0.95)
+        if self.pool_ms <= 0:
+            raise ValueError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Architecture and options as plain JSON types; `model_from_dict` reads them."""
+        return {"architecture": self.architecture, **asdict(self)}
+
+
+@dataclass
+class RecurrentConfig(ModelConfig):
     """Features to logits: optional causal convolutions and projection, stacked recurrent cells, a linear head."""
 
-    architecture: str = "recurrent"  # recurrent | bcresnet, which hears whole clips and is not streamed
+    architecture: ClassVar[str] = "recurrent"
+
     cell: str = "lstm"  # lstm | gru | rnn
     hidden_size: int = 96
     num_layers: int = 1
@@ -106,25 +128,16 @@ class ModelConfig:
     conv_kernel: int = 3  # frames and bands
     time_stride: int = 2  # frames per logit frame; taken by the first convolution
     projection_size: int = 64  # features into the cell; 0: no projection
-    dropout: float = 0.1
     forget_bias: float = 1.0
-    width: float = 1.0  # of the channels: 1 is BC-ResNet-1, 8 is BC-ResNet-8; used by bcresnet alone
-    pooling: str = "mean"  # how frames become a clip score: sum | mean (kws.runtime.detector.pool_posteriors)
-    pool_ms: float = 500.0  # over the last pool_ms of a clip, and the detector's default window
 
     def __post_init__(self) -> None:
-        _one_of("model.architecture", self.architecture, ("recurrent", "bcresnet"))
+        super().__post_init__()
         _one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
-        _one_of("model.pooling", self.pooling, ("sum", "mean"))
         _between("model.hidden_size", self.hidden_size, 1)
         _between("model.num_layers", self.num_layers, 1)
         _between("model.conv_kernel", self.conv_kernel, 1)
         _between("model.time_stride", self.time_stride, 1)
         _between("model.projection_size", self.projection_size, 0)
-        _between("model.dropout", self.dropout, 0, 0.95)
-        _between("model.width", self.width, 0.25)
-        if not self.is_streamed and self.time_stride != 1:
-            raise ValueError(f"model.time_stride {self.time_stride} does not go with bcresnet; choose 1")
         for channels in self.conv_channels:
             _between("model.conv_channels", channels, 1)
         if not self.conv_channels and self.time_stride != 1:
@@ -133,13 +146,38 @@ class ModelConfig:
             raise ValueError(
                 f"model.time_stride {self.time_stride} skips frames: model.conv_kernel is {self.conv_kernel}"
             )
-        if self.pool_ms <= 0:
-            raise ValueError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
 
-    @property
-    def is_streamed(self) -> bool:
-        """Whether it gives logits as the audio comes, rather than once for a whole clip."""
-        return self.architecture == "recurrent"
+
+@dataclass
+class BCResNetConfig(ModelConfig):
+    """BC-ResNet, a rival that hears whole clips and is not streamed."""
+
+    architecture: ClassVar[str] = "bcresnet"
+
+    width: float = 1.0  # of the channels: 1 is BC-ResNet-1, 8 is BC-ResNet-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _between("model.width", self.width, 0.25)
+
+
+MODELS: dict[str, type[ModelConfig]] = {config.architecture: config for config in (RecurrentConfig, BCResNetConfig)}
+
+
+def model_from_dict(values: Mapping[str, Any]) -> ModelConfig:
+    """The options that `ModelConfig.to_dict` gave, also before each architecture had options of its own.
+
+    Files from then hold the other architecture's options too, which are left out, or no architecture: recurrent.
+    Raises `ValueError` for an architecture, an option or a value that there is not.
+    """
+    architecture = values.get("architecture", "recurrent")
+    _one_of("model.architecture", architecture, MODELS)
+    own = {option.name for option in fields(MODELS[architecture])}
+    others = {option.name for config in MODELS.values() for option in fields(config)} - own
+    options = {name: value for name, value in values.items() if name not in {"architecture", *others}}
+    if unknown := sorted(set(options) - own):
+        raise ValueError(f"model has no option {', '.join(unknown)}; {architecture} has {', '.join(sorted(own))}")
+    return MODELS[architecture](**options)
 
 
 @dataclass
@@ -321,7 +359,7 @@ class TrainConfig:
 
     data: DataConfig = field(default_factory=DataConfig)  # of the chosen source
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)  # of the chosen architecture
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)

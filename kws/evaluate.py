@@ -23,6 +23,7 @@ from kws.evaluation.clip_scores import (
     isolated_posteriors,
 )
 from kws.model.checkpoint import load_checkpoint
+from kws.model.layer import Layer
 from kws.onnx_export.onnx_file import export_onnx
 from kws.streaming import SpotterModel
 
@@ -62,7 +63,7 @@ def load_subject(path: Path) -> Subject:
         return Subject(None, onnx, onnx.metadata.get("card", {}).get("data", {}), onnx.sample_rate)
     spotter, header = load_checkpoint(path)
     trained_on, sample_rate = header["info"].get("config", {}).get("data", {}), spotter.frontend_config.sample_rate
-    if not spotter.model_config.is_streamed:
+    if not isinstance(spotter.classifier, Layer):
         return Subject(TorchModel(spotter), None, trained_on, sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"

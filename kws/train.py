@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from kws import data, entry
 from kws.config import (
+    MODELS,
     AugmentConfig,
     FrontendConfig,
-    ModelConfig,
     TrainConfig,
     TrainerConfig,
     exact_samples,
@@ -256,8 +256,7 @@ class Trainer:
         info = header["info"]
         if self.config.trainer.prior_correction and CORRECTION not in info:
             correction = self.batches.prior_correction(self.config.data)
-            with torch.no_grad():
-                spotter.classifier.head.bias.add_(torch.from_numpy(correction))
+            spotter.add_bias(torch.from_numpy(correction))
             info |= {CORRECTION: correction.tolist(), "best_accuracy": self._validate(spotter)}
             save_checkpoint(path, spotter, info=info)
         return float(info["best_accuracy"])
@@ -290,9 +289,9 @@ def register_schemas() -> None:
     """Make the options known to Hydra."""
     entry.register("train_schema", TrainConfig)
     entry.register_data_sources("_schema")
-    for group, node in (
-        ("frontend", FrontendConfig), ("model", ModelConfig), ("augment", AugmentConfig), ("trainer", TrainerConfig)
-    ):  # fmt: skip
+    for architecture, model in MODELS.items():
+        entry.register(f"{architecture}_schema", model, "model")
+    for group, node in (("frontend", FrontendConfig), ("augment", AugmentConfig), ("trainer", TrainerConfig)):
         entry.register("schema", node, group)
 
 

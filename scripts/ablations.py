@@ -27,11 +27,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kws import data
-from kws.config import DATA_SOURCES, SILENCE, FrontendConfig, ModelConfig
+from kws.config import DATA_SOURCES, SILENCE, FrontendConfig, model_from_dict
 from kws.evaluation.clip_scores import TorchModel, carried_posteriors, isolated_posteriors
 from kws.evaluation.error_analysis import NoisyClips
 from kws.evaluation.metrics import accuracy
 from kws.model.checkpoint import load_checkpoint
+from kws.model.layer import Layer
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.operations import multiplications_per_second
 from kws.runtime.onnx_model import SpotterModel
@@ -144,7 +145,7 @@ def measure(folder: Path) -> None:
     figures = {
         "isolated": accuracy(clips.labels, isolated_posteriors(model, clips).argmax(1)),
         "carried": accuracy(clips.labels, carried_posteriors(model, clips).argmax(1))
-        if spotter.model_config.is_streamed
+        if isinstance(spotter.classifier, Layer)
         else None,
         "noisy": accuracy(clips.labels[spoken], isolated_posteriors(model, noisy).argmax(1)),
         "parameters": spotter.n_parameters,
@@ -213,7 +214,7 @@ def ours(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     for path in sorted(SHIPPED.glob("*.onnx")):
         metadata = SpotterModel(path).metadata
         if metadata["precision"] == "float32":
-            options = FrontendConfig(**metadata["frontend"]), ModelConfig(**metadata["model"])
+            options = FrontendConfig(**metadata["frontend"]), model_from_dict(metadata["model"])
             cost = multiplications_per_second(KeywordSpotter(*options, metadata["labels"]).eval(), "features")
             points[path.stem] = (cost, metadata["card"]["validation_accuracy"])
     for name in ("base", "bcresnet1"):

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kws import data
-from kws.config import FrontendConfig, ModelConfig, SpeechCommandsConfig, SyntheticConfig
+from kws.config import FrontendConfig, RecurrentConfig, SpeechCommandsConfig, SyntheticConfig
 from kws.data.batches import TrainBatches
 from kws.model.spotter import KeywordSpotter
 
@@ -25,7 +25,7 @@ BATCH = 64
 
 def plain(cell: str, labels: tuple[str, ...]) -> KeywordSpotter:
     torch.manual_seed(0)
-    model = ModelConfig(cell=cell, hidden_size=112, conv_channels=[], time_stride=1, projection_size=0, dropout=0.0)
+    model = RecurrentConfig(cell=cell, hidden_size=112, conv_channels=[], time_stride=1, projection_size=0, dropout=0.0)
     return KeywordSpotter(FrontendConfig(), model, labels)
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     def features_of(waveform: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             features, _ = reference.frontend(waveform, waveform.new_zeros(len(waveform), reference.frontend.state_size))
-            return (features - reference.feature_mean) / reference.feature_std
+            return reference.normalize(features)
 
     held_out = features_of(waveforms[steps]), labels[steps]
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True)

@@ -8,23 +8,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from composing import compose_config
+from hydra.errors import HydraException
 from safetensors.torch import load_file, save_file
 from tone_words import WORDS, write_tone_words
 
 import kws.export
-from kws.config import FolderConfig, FrontendConfig, ModelConfig
+from kws.config import BCResNetConfig, FolderConfig, FrontendConfig, RecurrentConfig, model_from_dict
 from kws.evaluate import EvaluateConfig, evaluate
 from kws.model import bcresnet
 from kws.model.bcresnet import BroadcastedBlock, BroadcastedClassifier, SubSpectralNorm
 from kws.model.checkpoint import load_checkpoint, read_header, save_checkpoint
-from kws.model.spotter import Classifier, KeywordSpotter
+from kws.model.layer import Layer
+from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.operations import multiplications_per_second
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 
 
 def config(**options):
-    return ModelConfig(architecture="bcresnet", time_stride=1, **options)
+    return BCResNetConfig(**options)
 
 
 def make(frontend=None, labels=LABELS, **options):
@@ -109,10 +111,9 @@ def test_the_network_is_the_papers_table():
     assert x.shape == (2, 20, 1, 50)
     x = torch.relu(normalised(pointwise(x, net.mix[0].weight), net.mix[1])).mean((2, 3))
     expected = x @ net.head.weight.T + net.head.bias
-    logits, state = net(features, features.new_zeros(2, 0))
-    torch.testing.assert_close(logits, expected[:, None])
+    torch.testing.assert_close(net(features), expected[:, None])
     assert (expected[0] - expected[1]).abs().max() > 0.01
-    assert state.shape == (2, 0)
+    assert not isinstance(net, Layer)
 
 
 def test_sub_spectral_norm_equals_numpy():
@@ -183,26 +184,46 @@ def test_it_learns_glides_up_and_down():
     optimizer = torch.optim.AdamW(net.parameters(), 0.01)
     for _ in range(30):
         features = glides + 0.5 * torch.randn(16, 20, 40)
-        loss = F.cross_entropy(net(features, torch.zeros(16, 0))[0][:, 0], labels)
+        loss = F.cross_entropy(net(features)[:, 0], labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
     unseen = glides + 0.5 * torch.randn(16, 20, 40)
-    assert (net.eval()(unseen, torch.zeros(16, 0))[0][:, 0].argmax(1) == labels).float().mean() > 0.9
+    assert (net.eval()(unseen)[:, 0].argmax(1) == labels).float().mean() > 0.9
+
+
+def test_options_out_of_range():
+    with pytest.raises(ValueError, match=r"model\.width is 0\.1"):
+        BCResNetConfig(width=0.1)
+
+
+@pytest.mark.parametrize("overrides", [["model=bcresnet1", "model.cell=gru"], ["model=small", "model.width=2"]])
+def test_each_architecture_has_its_own_options(overrides):
+    with pytest.raises(HydraException, match=overrides[1].split("=")[0]):
+        compose_config("train", overrides)
+
+
+@pytest.mark.parametrize("model", [BCResNetConfig(width=2), RecurrentConfig(cell="gru", conv_channels=[3])])
+def test_options_come_back_from_a_file(model):
+    values = json.loads(json.dumps(model.to_dict()))
+    assert model_from_dict(values) == model
+    # Earlier files hold the options of both.
+    before = {**RecurrentConfig().to_dict(), **BCResNetConfig(width=3).to_dict(), **values}
+    assert model_from_dict(before) == model
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"architecture": "transformer"}, "choose one of recurrent, bcresnet"),
-        ({"architecture": "bcresnet"}, "model.time_stride 2 does not go with bcresnet; choose 1"),
-        ({"width": 0.1}, "model.width is 0.1"),
+        ({"architecture": "bcresnet", "heads": 2}, "no option heads; bcresnet has dropout, pool_ms, pooling, width"),
+        ({"width": 1.0, "hidden_size": 0}, "hidden_size is 0"),
     ],
 )
-def test_options_out_of_range(values, message):
+def test_options_of_a_file_are_checked(values, message):
     with pytest.raises(ValueError, match=message):
-        ModelConfig(**values)
+        model_from_dict(values)
 
 
 def test_features_that_do_not_divide():
@@ -215,11 +236,11 @@ def test_multiplications_are_those_of_the_convolutions(monkeypatch):
     monkeypatch.setattr(bcresnet, "STAGES", ((8, 1, 2, 2),))
     frontend = FrontendConfig(hop_ms=25)
     features = 400 * 256 + 256 + 256 * 40 + 40  # DFT to 128 bins, squares, 40 bands, normalisation
-    # Outputs a frame, and multiplications of each; SiLU counts as one.
-    outputs = [(16 * 20, 25), (8 * 20, 16), (8 * 10, 3), (8, 3 + 1 + 8), (8 * 6, 25), (32 * 6, 8)]
+    # Outputs a frame, and multiplications of each; SiLU counts as one. The first tap over frequency falls on padding.
+    outputs = [(16 * 20, 25), (8 * 20, 16), (8 * (3 * 10 - 1), 1), (8, 3 + 1 + 8), (8 * 6, 25), (32 * 6, 8)]
     classifier = 40 * sum(number * each for number, each in outputs) + 32 * 4
     assert multiplications_per_second(make(frontend)) == 40 * features + classifier
-    lstm = ModelConfig(hidden_size=4, conv_channels=[], time_stride=1, projection_size=0)
+    lstm = RecurrentConfig(hidden_size=4, conv_channels=[], time_stride=1, projection_size=0)
     cell_and_head = 4 * 4 * (40 + 4) + 3 * 4 + 4 * 4
     recurrent = KeywordSpotter(frontend, lstm, LABELS).eval()
     assert multiplications_per_second(recurrent) == 40 * (features + cell_and_head)
@@ -235,12 +256,14 @@ def test_a_checkpoint_round_trip(tmp_path):
 
 def test_a_checkpoint_from_before_there_were_two_architectures(tmp_path):
     path = tmp_path / "old.safetensors"
-    save_checkpoint(path, KeywordSpotter(FrontendConfig(), ModelConfig(hidden_size=8), LABELS))
-    header = read_header(path)
-    del header["model"]["architecture"], header["model"]["width"]
-    save_file(load_file(path), path, metadata={"kws": json.dumps(header)})
+    save_checkpoint(path, KeywordSpotter(FrontendConfig(), RecurrentConfig(hidden_size=8), LABELS))
+    header, tensors = read_header(path), load_file(path)
+    del header["model"]["architecture"]
+    for name, before in (("mean", "feature_mean"), ("std", "feature_std")):
+        tensors[f"model.{before}"] = tensors.pop(f"model.normalize.{name}")
+    save_file(tensors, path, metadata={"kws": json.dumps(header)})
     loaded, _ = load_checkpoint(path)
-    assert isinstance(loaded.classifier, Classifier)
+    assert loaded.model_config == RecurrentConfig(hidden_size=8)
 
 
 def test_export_ends_in_one_sentence(tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kws.config import FrontendConfig, ModelConfig
+from kws.config import FrontendConfig, RecurrentConfig
 from kws.model import checkpoint
 from kws.model.checkpoint import CheckpointError, load_checkpoint, read_header, read_tensors, save_checkpoint
 from kws.model.spotter import KeywordSpotter
@@ -15,7 +15,7 @@ from kws.model.spotter import KeywordSpotter
 @pytest.fixture
 def spotter():
     torch.manual_seed(0)
-    model = ModelConfig(hidden_size=8, conv_channels=[4], conv_kernel=3, projection_size=6)
+    model = RecurrentConfig(hidden_size=8, conv_channels=[4], conv_kernel=3, projection_size=6)
     spotter = KeywordSpotter(FrontendConfig(f_max=7000), model, ("_silence_", "yes"))
     spotter.fit_normalization([torch.randn(4, 1600)])
     return spotter.eval()

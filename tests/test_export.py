@@ -9,11 +9,11 @@ import pytest
 import torch
 from numpy_lstm import lstm
 
-from kws import __version__, export
-from kws.config import FrontendConfig, ModelConfig
+from kws import __version__
+from kws.config import FrontendConfig, RecurrentConfig, model_from_dict
 from kws.export import ExportError, export_onnx
 from kws.model.spotter import KeywordSpotter
-from kws.onnx_export import parity
+from kws.onnx_export import onnx_file, parity
 from kws.streaming import SpotterModel
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
@@ -27,7 +27,7 @@ FRONTENDS = {
 def make(frontend=None, **model):
     torch.manual_seed(0)
     options = {"hidden_size": 8, "conv_channels": [4], "conv_kernel": 3, "projection_size": 6, **model}
-    spotter = KeywordSpotter(frontend or FrontendConfig(), ModelConfig(**options), LABELS)
+    spotter = KeywordSpotter(frontend or FrontendConfig(), RecurrentConfig(**options), LABELS)
     spotter.fit_normalization([torch.randn(4, 1600) * 0.1])
     return spotter.eval()
 
@@ -86,7 +86,7 @@ def test_exported_lstm_equals_the_gate_equations(tmp_path):
     logits, next_state = session.run(None, {"waveform": waveform, "state": state})
     context = spotter.frontend.state_size
     features, _ = spotter.frontend(torch.from_numpy(waveform), torch.from_numpy(state[:, :context]))
-    x = ((features - spotter.feature_mean) / spotter.feature_std)[0].double().numpy()
+    x = ((features - spotter.normalize.mean) / spotter.normalize.std)[0].double().numpy()
     cell = {k: v.double().numpy() for k, v in spotter.classifier.recurrent.cell.named_parameters()}
     h, c = np.split(state[0, context:].astype(float), 2)
     bias = cell["bias_ih_l0"] + cell["bias_hh_l0"]
@@ -105,7 +105,7 @@ def test_the_file_describes_itself(exported):
     assert metadata["labels"] == list(LABELS)
     assert (metadata["sample_rate"], metadata["hop_length"], metadata["block_size"]) == (16000, 160, 640)
     assert FrontendConfig(**metadata["frontend"]) == spotter.frontend_config
-    assert ModelConfig(**metadata["model"]) == spotter.model_config
+    assert model_from_dict(metadata["model"]) == spotter.model_config
     assert metadata["card"]["parameters"] == spotter.n_parameters
     assert metadata["card"]["licence"] == "none"
     assert {node.domain for node in graph.graph.node} <= {"", "ai.onnx"}
@@ -121,7 +121,7 @@ def test_a_parity_error_leaves_no_file(tmp_path, monkeypatch):
 
 
 def test_a_state_that_is_ignored_is_noticed(tmp_path, monkeypatch):
-    trace = export.trace
+    trace = onnx_file.trace
 
     def without_state(spotter, *options):
         graph = trace(spotter, *options)
@@ -131,7 +131,7 @@ def test_a_state_that_is_ignored_is_noticed(tmp_path, monkeypatch):
             node.input[:] = ["zeros" if name == "state" else name for name in node.input]
         return graph
 
-    monkeypatch.setattr(export, "trace", without_state)
+    monkeypatch.setattr(onnx_file, "trace", without_state)
     with pytest.raises(ExportError, match="differ"):
         export_onnx(make(), tmp_path / "m.onnx")
     assert list(tmp_path.iterdir()) == []

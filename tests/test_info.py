@@ -13,7 +13,7 @@ from tiny_onnx import write_tiny
 from kws import benchmark, cli
 from kws.apps.info import describe
 from kws.benchmark import BenchmarkConfig
-from kws.config import FrontendConfig, ModelConfig
+from kws.config import FrontendConfig, RecurrentConfig
 from kws.export import export_onnx
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.operations import multiplications
@@ -24,7 +24,7 @@ LABELS = ("_silence_", "yes", "no")
 @pytest.fixture(scope="module")
 def spotter():
     torch.manual_seed(0)
-    config = ModelConfig(hidden_size=8, conv_channels=[4, 6], conv_kernel=3, projection_size=5)
+    config = RecurrentConfig(hidden_size=8, conv_channels=[4, 6], conv_kernel=3, projection_size=5)
     return KeywordSpotter(FrontendConfig(), config, LABELS).eval()
 
 

@@ -85,7 +85,7 @@ def test_it_learns_and_leaves_what_people_look_for(finished):
     spotter, header = load_checkpoint(run_dir / "best.safetensors")
     assert spotter.labels == ("_silence_", "_unknown_", "yes", "no")
     assert header["info"]["config"]["trainer"]["batch_size"] == 16
-    assert spotter.feature_std.min() > 0.1
+    assert spotter.normalize.std.min() > 0.1
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path):
@@ -161,7 +161,7 @@ def test_a_run_can_start_from_another(tones, finished, tmp_path):
     result = train(tones, tmp_path / "run", *options)
     assert result.returncode == 0, result.stderr
     before, after = load_file(best), load_file(tmp_path / "run" / "best.safetensors")
-    for name in ("model.classifier.head.weight", "model.feature_mean"):
+    for name in ("model.classifier.head.weight", "model.normalize.mean"):
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
 
 
@@ -200,7 +200,7 @@ def test_early_stopping(tones, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.hidden=3", "Key 'hidden' not in 'ModelConfig'"),
+        ("model.hidden=3", "Key 'hidden' not in 'RecurrentConfig'"),
         ("model.hidden_size=many", "'many' of type 'str' could not be converted to Integer"),
         ("frontend.hop_ms=30", "frontend.hop_ms 30.0 is longer than frontend.win_ms 25.0"),
         ("frontend.f_max=9000", "above the Nyquist frequency"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kws import entry
-from kws.config import FrontendConfig, ModelConfig
+from kws.config import FrontendConfig, RecurrentConfig
 from kws.export import ExportConfig, ExportError, export_onnx
 from kws.export import export as run_export
 from kws.model.checkpoint import save_checkpoint
@@ -24,8 +24,8 @@ from kws.onnx_export.quantize import quantize
 from kws.runtime.onnx_model import ModelError, SpotterModel, open_session
 
 LABELS = ("_silence_", "_unknown_", "yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-TINY = ModelConfig(hidden_size=48, conv_channels=[12, 20, 32], projection_size=32)
-SMALL = ModelConfig(hidden_size=88, conv_channels=[24, 32, 48], projection_size=64)
+TINY = RecurrentConfig(hidden_size=48, conv_channels=[12, 20, 32], projection_size=32)
+SMALL = RecurrentConfig(hidden_size=88, conv_channels=[24, 32, 48], projection_size=64)
 
 
 def make(config):
@@ -149,7 +149,7 @@ def test_batches_equal_single_streams(batch_size, files, tmp_path):
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 def test_other_cells_shrink_too(cell, tmp_path):
-    spotter = make(ModelConfig(cell=cell, num_layers=2, hidden_size=24, conv_channels=[4], projection_size=16))
+    spotter = make(RecurrentConfig(cell=cell, num_layers=2, hidden_size=24, conv_channels=[4], projection_size=16))
     export_onnx(spotter, tmp_path / "m.onnx", precision="int8")
     export_onnx(spotter, tmp_path / "b.onnx", batch_size=0)
 

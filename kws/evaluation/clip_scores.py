@@ -50,7 +50,7 @@ class TorchModel:
     @torch.inference_mode()
     def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
         """See `StepModel`."""
-        device = self.spotter.feature_mean.device
+        device = self.spotter.normalize.mean.device
         logits, next_state = self.spotter(torch.from_numpy(waveform).to(device), torch.from_numpy(state).to(device))
         return logits.float().cpu().numpy(), next_state.float().cpu().numpy()
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kws.config import ModelConfig
+from kws.config import BCResNetConfig
 
 SUB_BANDS = 5
 FREQUENCY, TIME = 1, 3  # axes
@@ -49,11 +49,6 @@ class FrequencyConv(nn.Module):
         impulses = torch.eye(self.n_bands, device=x.device).unsqueeze(1)
         responses = nn.functional.conv1d(impulses, self.weight.unsqueeze(1), stride=self.stride, padding=1)
         return torch.bmm(responses.permute(1, 2, 0), x.flatten(2)).unflatten(2, x.shape[2:])
-
-    @property
-    def products_with_zero(self) -> int:
-        """Multiplications a frame that the matrices cost beyond the three of each output."""
-        return len(self.weight) * (self.n_bands // self.stride) * (self.n_bands - 3)
 
 
 class TimeConv(nn.Module):
@@ -134,16 +129,14 @@ class BroadcastedBlock(nn.Module):
 
 
 class BroadcastedClassifier(nn.Module):
-    """Features of a whole clip to one frame of logits; the interface of `Classifier`, without a state."""
+    """Features of a whole clip to one frame of logits: no `Layer`, since it cannot take a clip in blocks."""
 
-    state_size = 0
-
-    def __init__(self, n_features: int, n_labels: int, config: ModelConfig) -> None:
+    def __init__(self, n_features: int, n_labels: int, config: BCResNetConfig) -> None:
         """`ValueError` if `n_features` cannot be halved three times into `SUB_BANDS` equal bands."""
         super().__init__()
         if n_features % (8 * SUB_BANDS):
             raise ValueError(
-                f"model.architecture bcresnet halves the features three times into {SUB_BANDS} equal bands: "
+                f"model bcresnet halves the features three times into {SUB_BANDS} equal bands: "
                 f"{n_features} is not a multiple of {8 * SUB_BANDS}"
             )
         channels = round(16 * config.width)
@@ -161,9 +154,9 @@ class BroadcastedClassifier(nn.Module):
         self.mix = nn.Sequential(Pointwise(channels, hidden), SubSpectralNorm(hidden, 1), nn.ReLU())
         self.head = nn.Linear(hidden, n_labels)
 
-    def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised features `[B, T, n_features]` of whole clips, state `[B, 0]` -> logits `[B, 1, n_labels]`."""
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalised features `[B, T, n_features]` of whole clips -> logits `[B, 1, n_labels]`."""
         x = self.stem(features.transpose(1, 2).unsqueeze(1)).permute(1, 2, 0, 3).contiguous()
         x = self.blocks(torch.relu(self.stem_norm(x)))
         x = self.tail(x.permute(2, 0, 1, 3).contiguous()).permute(1, 2, 0, 3).contiguous()
-        return self.head(self.mix(x).mean((FREQUENCY, TIME)).t()).unsqueeze(1), state
+        return self.head(self.mix(x).mean((FREQUENCY, TIME)).t()).unsqueeze(1)

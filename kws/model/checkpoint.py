@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from kws import __version__
-from kws.config import FrontendConfig, ModelConfig
+from kws.config import FrontendConfig, model_from_dict
 from kws.model.spotter import KeywordSpotter
 from kws.system.atomic import whole_file
 
 FORMAT = 1
 _MODEL = "model."
+_RENAMED = {"feature_mean": "normalize.mean", "feature_std": "normalize.std"}  # tensors of the first checkpoints
 
 
 class CheckpointError(ValueError):
@@ -50,7 +51,7 @@ def save_checkpoint(
         "kws_version": __version__,
         "labels": list(spotter.labels),
         "frontend": dataclasses.asdict(spotter.frontend_config),
-        "model": dataclasses.asdict(spotter.model_config),
+        "model": spotter.model_config.to_dict(),
         "info": dict(info or {}),
     }
     with whole_file(path) as partial:
@@ -88,9 +89,9 @@ def load_checkpoint(path: Path) -> tuple[KeywordSpotter, dict[str, Any]]:
         CheckpointError: as `read_header`, or if weights and options do not fit together.
     """
     header = read_header(path)
-    tensors = read_tensors(path, _MODEL)
+    tensors = {_RENAMED.get(name, name): value for name, value in read_tensors(path, _MODEL).items()}
     try:
-        frontend, model = FrontendConfig(**header["frontend"]), ModelConfig(**header["model"])
+        frontend, model = FrontendConfig(**header["frontend"]), model_from_dict(header["model"])
         spotter = KeywordSpotter(frontend, model, header["labels"])
         spotter.load_state_dict(tensors)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""The front end: waveform to features, causal, with the audio that the next frame still needs as its state.
+"""The front end: waveform to normalised features, causal, with the audio that the next frame needs as its state.
 
 Training, statistics, evaluation and the exported ONNX file all run this one module.
 """
@@ -28,7 +28,7 @@ class Frontend(nn.Module):
     def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
         self.config = config
-        self.state_size = config.context_length
+        self.state_size, self.stride = config.context_length, config.hop_length
         self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
         if config.kind != "spectrogram":
             filters = audio_functional.melscale_fbanks(
@@ -80,3 +80,24 @@ class Frontend(nn.Module):
         """`[..., win_length]` -> squared magnitudes of the windowed DFT `[..., n_bins]`."""
         spectrum = torch.fft.rfft(frames * self.window, n=self.config.n_fft)
         return spectrum.real**2 + spectrum.imag**2
+
+
+class Normalization(nn.Module):
+    """Features with the mean and the standard deviation of the training split taken out, one number per feature."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("std", torch.ones(n_features))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """`[..., n_features]`, the same shape."""
+        return (features - self.mean) / self.std
+
+    def fit(self, features: Tensor) -> None:
+        """Take the statistics of `features` float32 `[N, n_features]`."""
+        self.mean.copy_(features.mean(0))
+        self.std.copy_(features.std(0).clamp_min(1e-3))

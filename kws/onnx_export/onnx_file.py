@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from kws import __version__
+from kws.model.layer import Layer
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export import parity, reference
 from kws.onnx_export.operations import multiplications, per_second
@@ -48,14 +49,15 @@ def export_onnx(
         OSError: if `path` cannot be written.
     """
     frontend, model = spotter.frontend_config, spotter.model_config
-    if not model.is_streamed:
+    if not isinstance(spotter.classifier, Layer):
         raise ValueError(
             f"{model.architecture} hears whole clips and cannot be streamed; export a recurrent model, e.g. model=small"
         )
-    hops = hops_per_step or model.time_stride
-    if hops % model.time_stride:
+    stride = spotter.classifier.stride
+    hops = hops_per_step or stride
+    if hops % stride:
         raise ValueError(
-            f"hops_per_step {hops_per_step} is not a multiple of the {model.time_stride} hops of a logits frame "
+            f"hops_per_step {hops_per_step} is not a multiple of the {stride} hops of a logits frame "
             f"(model.time_stride)"
         )
     if precision == "int8" and batch_size != 1:
@@ -84,7 +86,7 @@ def export_onnx(
         "clip_length": (card or {}).get("clip_length", frontend.sample_rate),
         "state_size": spotter.state_size if variant == "waveform" else spotter.classifier.state_size,
         "frontend": dataclasses.asdict(frontend),
-        "model": dataclasses.asdict(model),
+        "model": model.to_dict(),
         "detector": {"pooling": model.pooling, "smoothing_ms": model.pool_ms},
         "card": {
             "parameters": spotter.n_parameters,

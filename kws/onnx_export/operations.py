@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
-from kws.model.bcresnet import FrequencyConv
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.trace import trace
 
@@ -19,16 +21,12 @@ def multiplications_per_second(spotter: KeywordSpotter, variant: str = "waveform
 
     variant: `waveform`, front end included (its DFT as the matrix product that is exported); `features`: without it.
 
-    `spotter`, in evaluation mode, hears one clip of a second: a recurrent model in steps of a logits frame, with a
-    decision at each; bcresnet at once, with one decision.
+    `spotter`, in evaluation mode, hears a second (or the whole frames of logits in it) at once: a recurrent model with
+    a decision at each frame, bcresnet with one.
     """
     frontend = spotter.frontend_config
-    hops = spotter.model_config.time_stride
-    if not spotter.model_config.is_streamed:
-        hops = frontend.sample_rate // frontend.hop_length
-    count = multiplications(trace(spotter, variant, hops, batch_size=1))
-    count -= hops * sum(layer.products_with_zero for layer in spotter.modules() if isinstance(layer, FrequencyConv))
-    return per_second(count, spotter, hops)
+    hops = frontend.sample_rate // spotter.frame_length * spotter.frame_length // frontend.hop_length
+    return per_second(multiplications(trace(spotter, variant, hops, batch_size=1)), spotter, hops)
 
 
 def per_second(count: int, spotter: KeywordSpotter, hops: int) -> float:
@@ -39,7 +37,8 @@ def per_second(count: int, spotter: KeywordSpotter, hops: int) -> float:
 def multiplications(model: onnx.ModelProto) -> int:
     """Multiplications of one step of one stream, of a float32 graph of `kws.onnx_export.trace`.
 
-    Counted: a product of `[M, K]` and `[K, N]`: M K N; a convolution: outputs times inputs of one output; an LSTM of H
+    Counted: a product of `[M, K]` and `[K, N]`: M K N, less what a constant's zeros would cost (a depthwise convolution
+    may be stored as banded matrices); a convolution: outputs times inputs of one output; an LSTM of H
     units over I inputs: 4 H (I + H) + 3 H a frame (GRU: 3 H (I + H) + 3 H, RNN: H (I + H)); Mul, Div and Pow: one for
     each result; a DFT of N points: N log2 N for each frame. Additions, comparisons, functions (log, exp) and what is
     computed once when the model is loaded do not count.
@@ -49,16 +48,26 @@ def multiplications(model: onnx.ModelProto) -> int:
     shapes: dict[str, Shape] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         shapes[value.name] = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]  # a free batch is 1
+    density: dict[str, Fraction] = {}
     for constant in graph.initializer:
         shapes[constant.name] = constant.dims
-    at_load = {constant.name for constant in graph.initializer}
+        numbers = numpy_helper.to_array(constant)
+        density[constant.name] = Fraction(int(np.count_nonzero(numbers)), max(1, numbers.size))
+    at_load = set(density)
     total = 0
     for node in graph.node:
         if all(name in at_load for name in node.input if name):
             at_load.update(node.output)
         else:
-            total += _count(node, shapes)
+            total += int(_count(node, shapes) * _density(node, density))
     return total
+
+
+def _density(node: onnx.NodeProto, density: dict[str, Fraction]) -> Fraction:
+    """The share of a matrix product that is no multiplication by a constant's zero."""
+    if node.op_type not in ("MatMul", "Gemm"):
+        return Fraction(1)
+    return min(density.get(name, Fraction(1)) for name in node.input[:2])
 
 
 def _count(node: onnx.NodeProto, shapes: dict[str, Shape]) -> int:

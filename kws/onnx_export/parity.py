@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kws.model.spotter import KeywordSpotter
-from kws.onnx_export.trace import AfterFrontend
+from kws.onnx_export.trace import after_frontend
 from kws.runtime.onnx_model import open_session
 from kws.runtime.posteriors import pool_posteriors
 from kws.system.arrays import Float32
@@ -30,7 +30,7 @@ def check_float(spotter: KeywordSpotter, model: bytes, variant: str, hops: int) 
     streams = session.get_inputs()[0].shape[0]
     streams = streams if isinstance(streams, int) else 3
     rng = np.random.default_rng(0)
-    step = spotter if variant == "waveform" else AfterFrontend(spotter)
+    step = spotter if variant == "waveform" else after_frontend(spotter)
     state = _noise(rng, streams, step.state_size)
     torch_state = torch.from_numpy(state)
     context = torch.zeros(streams, spotter.frontend.state_size)

@@ -16,7 +16,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from kws.model.spotter import Classifier, KeywordSpotter
+from kws.model.layer import Serial
+from kws.model.recurrent import Recurrent
+from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.device_frontend import DeviceFrontend
 from kws.onnx_export.shrink import shrink
 
@@ -24,19 +26,9 @@ OPSET, IR_VERSION = 18, 8  # onnxruntime 1.14 and later run them
 STAND_IN = 8191  # the batch while tracing for any: no layer's size, so it is found again in the graph
 
 
-class AfterFrontend(nn.Module):
-    """A spotter that takes features: `logits, state = spotter(features, state)`; normalisation is inside."""
-
-    def __init__(self, spotter: KeywordSpotter) -> None:
-        super().__init__()
-        self.spotter = spotter
-        self.state_size = spotter.classifier.state_size
-
-    def forward(self, features: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """`features` `[B, T, n_features]` as the front end gives them, `state` `[B, classifier.state_size]`."""
-        normalised = (features - self.spotter.feature_mean) / self.spotter.feature_std
-        logits, next_state = self.spotter.classifier(normalised, state)
-        return logits, next_state
+def after_frontend(spotter: KeywordSpotter) -> Serial:
+    """What follows the front end: `logits, state = layer(features, state)`; normalisation is inside."""
+    return Serial(spotter.normalize, spotter.classifier)
 
 
 class _Cell(nn.Module):
@@ -60,23 +52,24 @@ def trace(spotter: KeywordSpotter, variant: str, hops: int, batch_size: int) -> 
     variant: `waveform`, or `features` for what follows the front end.
     """
     spotter = copy.deepcopy(spotter)
-    if isinstance(spotter.classifier, Classifier):
-        spotter.classifier.recurrent.cell = _Cell(spotter.classifier.recurrent.cell)
-    traced: nn.Module = spotter
+    for module in spotter.modules():
+        if isinstance(module, Recurrent):
+            module.cell = _Cell(module.cell)
+    traced: Serial = spotter
     frontend: DeviceFrontend | None = None
     if variant == "waveform":
         spotter.frontend = frontend = DeviceFrontend(spotter.frontend_config)
-        shape, state_size = [hops * spotter.frontend_config.hop_length], spotter.state_size
+        shape = [hops * spotter.frontend_config.hop_length]
     else:
-        traced = AfterFrontend(spotter)
-        shape, state_size = [hops, spotter.frontend_config.n_features], spotter.classifier.state_size
+        traced = after_frontend(spotter)
+        shape = [hops, spotter.frontend_config.n_features]
     streams = batch_size or STAND_IN
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             traced,
-            (torch.zeros(streams, *shape), torch.zeros(streams, state_size)),
+            (torch.zeros(streams, *shape), torch.zeros(streams, traced.state_size)),
             dynamo=True,
             opset_version=OPSET,
             input_names=[variant, "state"],
