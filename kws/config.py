@@ -193,6 +193,7 @@ class DataConfig:
     silence_ratio: float = 0.1  # likewise silence
     train_unknown_ratio: float = 0.25  # likewise in an epoch of training, drawn anew each epoch
     train_silence_ratio: float = 0.15
+    train_shuffled_ratio: float = 0.0  # likewise keyword clips cut up and shuffled, as unknown words of the same voices
     train_min_clips: int = 0  # keyword clips in an epoch at least: fewer are repeated, each time augmented anew
     train_noise_variants: int = 4  # copies of the background noise in other colours, to train on too
     train_recordings: str = ""  # a recording set to cut clips from too (kws.make_stream recipe=training)
@@ -204,7 +205,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
         _one_of("data.label_set", self.label_set, ("12", "35", "30", "all", "own"))
-        shares = ("unknown", "silence", "train_unknown", "train_silence", "train_recordings")
+        shares = ("unknown", "silence", "train_unknown", "train_silence", "train_shuffled", "train_recordings")
         for name in (f"{share}_ratio" for share in shares):
             _between(f"data.{name}", getattr(self, name), 0, 10)
         if len(set(self.keywords)) != len(self.keywords):
@@ -254,10 +255,11 @@ class FolderConfig(DataConfig):
     root: str = "recordings"
     label_set: str = "own"
     # Few clips of one's own, and mostly other things to be heard; in evaluation as in training.
-    unknown_ratio: float = 2.0
+    unknown_ratio: float = 3.0
     silence_ratio: float = 0.3
     train_unknown_ratio: float = 2.0
     train_silence_ratio: float = 0.3
+    train_shuffled_ratio: float = 1.0
     train_min_clips: int = 1500
     validation_percent: float = 15.0
     test_percent: float = 10.0

@@ -10,6 +10,7 @@ from data_files import RATE, tone, write
 from kws.config import DataConfig, FolderConfig
 from kws.data import DataError, folder, load
 from kws.data.batches import TrainBatches
+from kws.data.shuffled import shuffled
 from kws.speech.sound_alikes import other_texts, sound_alikes
 
 
@@ -114,11 +115,30 @@ def test_an_epoch_of_few_clips_repeats_them(takes, cache, few_texts):
     corpus = load(config, RATE, progress=False)
     batches = TrainBatches(corpus, config, 16, seed=0)
     labels = np.concatenate([batch.labels for batch in batches.epoch(0)])
-    # 30 takes, four times each; 24 clips of other words are all there are; 0.3 silence; a last batch is not filled
-    assert (batches.n_batches, len(labels)) == ((120 + 24 + 36) // 16, 176)
-    assert 116 <= (labels >= 2).sum() <= 120
+    # 30 takes, four times each, and as often shuffled; 24 clips of other words are all there are; 0.3 silence
+    assert (batches.n_batches, len(labels)) == ((120 + 120 + 24 + 36) // 16, 288)
+    assert 108 <= (labels >= 2).sum() <= 120  # a last batch that is not full is left out
     once = TrainBatches(corpus, replace(config, train_min_clips=0), 16, seed=0)
-    assert once.n_batches == (30 + 24 + 9) // 16
+    assert once.n_batches == (30 + 30 + 24 + 9) // 16
+
+
+def test_takes_are_shuffled_as_unknown_words_of_the_same_voices(takes, cache, few_texts):
+    config = FolderConfig(root=str(takes), cache_dir=cache, workers=1, train_min_clips=0, train_unknown_ratio=0.0)
+    corpus = load(config, RATE, progress=False)
+    batches = list(TrainBatches(corpus, config, 23, seed=0).epoch(0))
+    waveform, labels = (np.concatenate([getattr(b, name) for b in batches]) for name in ("waveform", "labels"))
+    assert (labels >= 2).sum() + (labels == 1).sum() + (labels == 0).sum() == 69  # 30 takes, 30 shuffled, 9 silent
+    assert (labels == 1).sum() == 30
+    train = corpus.splits["train"]
+    takes_of = {corpus.labels[n]: train.waveforms([train.labels.tolist().index(n)])[0] for n in (2, 3)}
+    for heard in waveform[labels == 1]:
+        energy = np.square(heard.astype(float)).sum() / np.square(takes_of["marvin"].astype(float)).sum()
+        assert 0.8 < energy < 1  # all of a take but the fades
+        assert not any((heard == take).all() for take in takes_of.values())
+    np.testing.assert_array_equal(
+        shuffled(takes_of["marvin"], np.random.default_rng(3), RATE),
+        shuffled(takes_of["marvin"], np.random.default_rng(3), RATE),
+    )
 
 
 def test_sound_alikes_are_no_keyword():

@@ -23,7 +23,12 @@ from kws.train import learning_rate
 EPOCHS = 4
 # Each recording once an epoch, and few other clips: what is tested here is the loop.
 SHARES = [
-    *("data.train_min_clips=0", "data.train_unknown_ratio=0.25", "data.train_silence_ratio=0.15"),
+    *(
+        "data.train_min_clips=0",
+        "data.train_shuffled_ratio=0",
+        "data.train_unknown_ratio=0.25",
+        "data.train_silence_ratio=0.15",
+    ),
     *("data.unknown_ratio=0.1", "data.silence_ratio=0.1"),
 ]
 

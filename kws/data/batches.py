@@ -12,9 +12,10 @@ import numpy as np
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
 from kws.data.crops import RecordingCrops
+from kws.data.shuffled import shuffled
 from kws.system.arrays import Float64, Int16, Int64
 
-SILENT, CROPPED = -1, -2  # stand for a clip that is drawn when its batch is made
+SILENT, CROPPED, SHUFFLED = -1, -2, -3  # stand for a clip that is drawn when its batch is made
 
 
 @dataclass
@@ -42,8 +43,8 @@ class TrainBatches:
         self.clips, self.noise, self.labels = corpus.splits["train"], corpus.noise["train"], corpus.labels
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.silence_label = corpus.labels.index(SILENCE) if SILENCE in corpus.labels else -1
-        unknown_label = corpus.labels.index(UNKNOWN) if UNKNOWN in corpus.labels else -1
-        unknown = self.clips.labels == unknown_label
+        self.unknown_label = corpus.labels.index(UNKNOWN) if UNKNOWN in corpus.labels else -1
+        unknown = self.clips.labels == self.unknown_label
         self.keyword_indices, self.unknown_indices = np.flatnonzero(~unknown), np.flatnonzero(unknown)
         if config.train_min_clips:
             repeats = -(-config.train_min_clips // len(self.keyword_indices))
@@ -51,12 +52,14 @@ class TrainBatches:
         n_keywords = len(self.keyword_indices)
         self.n_unknown = min(len(self.unknown_indices), round(config.train_unknown_ratio * n_keywords))
         self.n_silence = round(config.train_silence_ratio * n_keywords) if self.silence_label >= 0 else 0
+        self.n_shuffled = round(config.train_shuffled_ratio * n_keywords) if self.unknown_label >= 0 else 0
+        self.sample_rate = sample_rate
         self.crops: RecordingCrops | None = None
         if config.train_recordings:
             folder = Path(config.train_recordings).expanduser()
             self.crops = RecordingCrops(folder, corpus.labels, self.clips.clip_length, sample_rate)
         self.n_cropped = round(config.train_recordings_ratio * n_keywords) if self.crops else 0
-        n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_cropped
+        n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_shuffled + self.n_cropped
         self.n_batches = n_clips // (batch_size * world_size)
         if self.n_batches == 0:
             raise ValueError(
@@ -72,7 +75,10 @@ class TrainBatches:
         """
         crops = {name: self.n_cropped * share for name, share in self.crops.shares.items()} if self.crops else {}
         n_keywords = len(self.keyword_indices) + crops.get("keyword", 0)
-        drawn = {UNKNOWN: (self.n_unknown, config.unknown_ratio), SILENCE: (self.n_silence, config.silence_ratio)}
+        drawn = {
+            UNKNOWN: (self.n_unknown + self.n_shuffled, config.unknown_ratio),
+            SILENCE: (self.n_silence, config.silence_ratio),
+        }
         correction = np.zeros(len(self.labels))
         for name, (count, ratio) in drawn.items():
             if (share := (count + crops.get(name, 0)) / n_keywords) > 0 and ratio > 0:
@@ -83,7 +89,7 @@ class TrainBatches:
         """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full."""
         order = np.random.default_rng([self.seed, epoch])
         unknown = order.permutation(self.unknown_indices)[: self.n_unknown]
-        drawn = np.repeat([SILENT, CROPPED], [self.n_silence, self.n_cropped])
+        drawn = np.repeat([SILENT, CROPPED, SHUFFLED], [self.n_silence, self.n_cropped, self.n_shuffled])
         indices = order.permutation(np.concatenate([self.keyword_indices, unknown, drawn]))
         batches = indices[: self.n_batches * self.batch_size * self.world_size].reshape(-1, self.batch_size)
         batches = batches[self.rank :: self.world_size]
@@ -105,4 +111,8 @@ class TrainBatches:
         if self.crops and (n_cropped := int((indices == CROPPED).sum())):
             starts, labels[indices == CROPPED] = self.crops.draw(n_cropped, rng)
             waveform[indices == CROPPED] = self.crops.waveforms(starts)
+        if n_shuffled := int((indices == SHUFFLED).sum()):
+            takes = self.clips.waveforms(rng.choice(self.keyword_indices, n_shuffled))
+            waveform[indices == SHUFFLED] = [shuffled(take, rng, self.sample_rate) for take in takes]
+            labels[indices == SHUFFLED] = self.unknown_label
         return Batch(waveform, labels)
