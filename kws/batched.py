@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, Detector, DetectorConfig
-from kws.runtime.onnx_model import ModelError, Samples, SpotterModel, Stepper, as_float
+from kws.runtime.onnx_model import Samples, SpotterModel, Stepper, as_float
 
 
 class BatchedSpotter:
     """`n_streams` independent streams of audio; their states are the rows of one batch.
 
-        spotter = BatchedSpotter("model-batch.onnx", 64)      # exported with batch_size=0 or 64
+        spotter = BatchedSpotter("model-batch.onnx", 64)      # exported with --batch-size 0 or 64
         for stream, found in enumerate(spotter.feed(samples)): ...
 
     A stream's results are the same, bit for bit, whatever the others hear and whenever they hear it: every step takes
@@ -26,15 +27,15 @@ class BatchedSpotter:
         model: SpotterModel | str | Path,
         n_streams: int,
         *,
-        thresholds: Mapping[str, float] | None = None,
+        thresholds: Mapping[str, float] | float | None = None,
         detector: DetectorConfig | None = None,
     ) -> None:
         """Streams at time 0.
 
         Args:
-            model: a loaded model or its file, exported in float32 with `batch_size=0` or `batch_size=n_streams`.
+            model: a loaded model or its file, exported in float32 with `--batch-size 0` or `--batch-size N`.
             n_streams: how many streams a step takes.
-            thresholds: for single keywords; the model's own hold for the rest.
+            thresholds: for single keywords, or one for all of them; the model's own hold for the rest.
             detector: replaces the model's detector configuration.
 
         Raises:
@@ -42,16 +43,14 @@ class BatchedSpotter:
             ValueError: for `n_streams` below 1, a threshold out of (0, 1] or of an unknown keyword.
         """
         if n_streams < 1:
-            raise ValueError(f"n_streams is {n_streams}; it must be at least 1")
+            raise KwsError(f"n_streams is {n_streams}; it must be at least 1")
         self.model = model if isinstance(model, SpotterModel) else SpotterModel(model)
         if self.model.metadata.get("precision") == "int8" and n_streams > 1:
             raise ModelError(
                 f"{self.model.path} is int8, whose scales are taken over a whole step: a stream would depend on its "
-                "neighbours; export it with precision=float32 batch_size=0"
+                "neighbours; export it with --precision float32 --batch-size 0"
             )
-        config = detector or self.model.detector
-        if thresholds is not None:
-            config = DetectorConfig.from_dict({**config.to_dict(), "thresholds": {**config.thresholds, **thresholds}})
+        config = (detector or self.model.detector).with_thresholds(thresholds)
         self._stepper = Stepper(self.model, n_streams)
         self._filled = np.zeros(n_streams, np.int64)  # samples of each stream's next block that lie in the stepper
         self._detectors = [
@@ -77,7 +76,7 @@ class BatchedSpotter:
         Raises `ValueError` for anything else, NaN and infinity included; all streams are then as they were before.
         """
         if len(samples) != len(self):
-            raise ValueError(f"samples are for {len(samples)} streams; give an array for each of the {len(self)}")
+            raise KwsError(f"samples are for {len(samples)} streams; give an array for each of the {len(self)}")
         arrays = [as_float(array) for array in samples]
         found: list[list[Detection]] = [[] for _ in arrays]
         taken = [0] * len(arrays)

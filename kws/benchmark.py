@@ -1,89 +1,99 @@
-"""What a model costs at run time, beside peers, each in its own process: `python -m kws.benchmark model=FILE`."""
+"""What models cost at run time, beside peers, each in its own process: `kws benchmark MODEL...`."""
 
 from __future__ import annotations
 
+from kws import cli
+
+if __name__ == "__main__":  # `kws benchmark`, before imports that may be missing
+    cli.door("benchmark")
+
+import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kws import entry
 from kws.apps.info import describe
+from kws.errors import KwsError
+from kws.runtime.shipped import find_model
 
 PEERS = ("pymicro-wakeword", "silero-vad", "pyopen-wakeword", "pocketsphinx")
 BLOCKS_MS = (20, 80, 1000)  # a checkpoint is exported for these, as nearly as its frames allow
 
 
-@dataclass
-class BenchmarkConfig:
-    """What to measure."""
+def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Path | None = None) -> dict[str, Any]:
+    """Measure models: prints the tables and returns the figures.
 
-    model: str = (
-        "???"  # an ONNX file, or a checkpoint: exported for several blocks, in float32 and int8, and for batches
-    )
-    peers: bool = True  # also those of the extra `bench` that are installed
-    output: str = ""  # a JSON file for the figures
-
-
-def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
-    """Measure by `config`: prints the tables and returns the figures."""
-    path = Path(config.model)
+    Args:
+        models: ONNX files, names of shipped models, or checkpoints; a checkpoint is exported for several blocks, in
+            float32 and int8, and for batches, by `kws export` in processes of its own (which need torch; we do not).
+        peers: measure those of the extra `bench` too that are installed.
+        output: a JSON file for the figures.
+    """
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     streams: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        models = [path] if path.suffix == ".onnx" else _exports(path, Path(folder))
-        for model in models:
-            facts = describe(model)
-            if facts["batch_size"] == 1:
-                whole = _run("whole-file", model)
-                title = f"kws {model.stem}" if len(models) > 1 else f"kws {model.name}"
-                rows.append({**_run("kws", model), "title": title, "times_real_time": whole["times_real_time"]})
-            streams.append({"model": model.stem, **_run("streams", model)})
-    for peer in PEERS if config.peers else ():
+        for given in map(find_model, models):
+            files = [given] if given.suffix == ".onnx" else _exports(given, Path(folder))
+            for file in files:
+                if describe(file)["batch_size"] == 1:
+                    whole = _run("whole-file", file)
+                    title = f"kws {file.stem if len(files) > 1 else file.name}"
+                    rows.append({**_run("kws", file), "title": title, "times_real_time": whole["times_real_time"]})
+                streams.append({"model": file.stem, **_run("streams", file)})
+    for peer in PEERS if peers else ():
         try:
             rows.append({**_run(peer), "title": peer})
         except ModuleNotFoundError as error:
-            skipped[peer] = f"{error}; pip install kws[bench]"
-        except ValueError as error:
+            skipped[peer] = f"{error}; pip install 'kws[bench]'"
+        except KwsError as error:
             skipped[peer] = str(error)
     report = {"rows": rows, "skipped": skipped, "streams": streams}
     print(_table(rows))
     for peer, reason in skipped.items():
         print(f"{peer}: skipped, {reason}")
     print("\nstreams that one core keeps up with in real time (model alone / with detectors)")
-    for entry_ in streams:
-        counts = ", ".join(f"N={row['n']:g}: {row['model']:,.0f} / {row['spotter']:,.0f}" for row in entry_["streams"])
-        print(f"{entry_['model']}, blocks of {entry_['block_ms']:g} ms: {counts}")
-    if config.output:
-        Path(config.output).write_text(json.dumps(report, indent=2) + "\n")
-        print(config.output)
+    for measured in streams:
+        counts = (f"N={row['n']:g}: {row['model']:,.0f} / {row['spotter']:,.0f}" for row in measured["streams"])
+        print(f"{measured['model']}, blocks of {measured['block_ms']:g} ms: {', '.join(counts)}")
+    if output:
+        Path(output).write_text(json.dumps(report, indent=2) + "\n")
+        print(output)
     return report
 
 
 def _exports(checkpoint: Path, folder: Path) -> list[Path]:
-    """Files made of a checkpoint: float32 and int8 for every block, and float32 for batches."""
-    from kws.model.checkpoint import load_checkpoint
-    from kws.onnx_export.onnx_file import export_onnx
-
-    spotter, _ = load_checkpoint(checkpoint)
-    frontend = spotter.frontend_config
-    hop_ms, stride = frontend.hop_ms, spotter.frame_length // frontend.hop_length
-    paths = []
-    for block_ms in BLOCKS_MS:
-        hops = max(1, round(block_ms / hop_ms / stride)) * stride
-        for precision in ("float32", "int8"):
-            paths.append(folder / f"{precision}-{hops * hop_ms:g}ms.onnx")
-            export_onnx(spotter, paths[-1], hops_per_step=hops, precision=precision)
-    for hops in (stride, max(1, round(80 / hop_ms / stride)) * stride):
-        paths.append(folder / f"batch-{hops * hop_ms:g}ms.onnx")
-        export_onnx(spotter, paths[-1], hops_per_step=hops, batch_size=0)
+    """Files made of a checkpoint: float32 and int8 for every block, and float32 for batches of two block sizes."""
+    facts = describe(_export(checkpoint, folder / "frame.onnx"))
+    hop_ms, stride = facts["frontend"]["hop_ms"], round(facts["frame_ms"] / facts["frontend"]["hop_ms"])
+    hops = [max(1, round(block_ms / facts["frame_ms"])) * stride for block_ms in BLOCKS_MS]
+    paths = [
+        _export(checkpoint, folder / f"{precision}-{n * hop_ms:g}ms.onnx", hops_per_step=n, precision=precision)
+        for n in hops
+        for precision in ("float32", "int8")
+    ]
+    for n in (stride, hops[1]):
+        paths.append(_export(checkpoint, folder / f"batch-{n * hop_ms:g}ms.onnx", hops_per_step=n, batch_size=0))
     return paths
+
+
+def _export(checkpoint: Path, output: Path, **options: Any) -> Path:
+    """`kws export` in a process of its own. Raises `KwsError` with what it says."""
+    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    command = [sys.executable, "-m", "kws.export", str(checkpoint), "--output", str(output), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KwsError(_last_line(done).removeprefix("error: "))
+    return output
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
 
 
 def _run(measure: str, model: Path | None = None) -> dict[str, Any]:
@@ -91,11 +101,10 @@ def _run(measure: str, model: Path | None = None) -> dict[str, Any]:
     command = [sys.executable, "-m", "kws.apps.benchmark_worker", measure, *([str(model)] if model else [])]
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(command, env={**os.environ, **one_thread}, capture_output=True, text=True, check=False)
-    reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     if done.returncode == 3:
-        raise ModuleNotFoundError(reason)
+        raise ModuleNotFoundError(_last_line(done))
     if done.returncode:
-        raise ValueError(f"{measure}: {reason}")
+        raise KwsError(f"{measure}: {_last_line(done)}")
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
 
@@ -125,16 +134,12 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def register_schemas() -> None:
-    """Make the options known to Hydra."""
-    entry.register("benchmark_schema", BenchmarkConfig)
-
-
-def main() -> None:
-    """Entry of `python -m kws.benchmark`."""
-    register_schemas()
-    entry.main(benchmark, "benchmark")
-
-
-if __name__ == "__main__":
-    main()
+def main(arguments: Sequence[str]) -> int:
+    """Entry of `kws benchmark`: the exit status."""
+    parser = argparse.ArgumentParser(prog="kws benchmark", description=__doc__)
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="an ONNX file, the name of a shipped model, or a checkpoint")
+    add("--no-peers", dest="peers", action="store_false", help="leave out what is not ours")
+    add("--output", metavar="FILE", help="a JSON file for the figures")
+    benchmark(**vars(parser.parse_args(arguments)))
+    return 0

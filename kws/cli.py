@@ -1,31 +1,54 @@
-"""The `kws` command: finds the subcommand, loads its module only, turns errors into one sentence.
+"""The `kws` command: finds the subcommand, loads its module only, turns errors that a user can mend into one sentence.
 
-A subcommand is a module with `main(arguments) -> exit status`, and a line in `COMMANDS`.
+A subcommand is a module with `main(arguments) -> exit status`, and a line in `COMMANDS`. The doors among them
+(`kws.train`, `kws.evaluate`, ...) run as `python -m` too, which is the same: they come here before their imports.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
 
 from kws import __version__
+from kws.errors import KwsError
 
-COMMANDS = {
-    "spot": ("kws.apps.spot", "find keywords in audio files or in raw audio on standard input"),
-    "info": ("kws.apps.info", "what a model says about itself: labels, sizes, latency, cost, thresholds, data"),
-    "listen": ("kws.apps.listen", "hear keywords live, from a microphone or from a file played as one"),
-    "record": ("kws.apps.record", "record takes of a word, for a data set of one's own"),
-    "web": ("kws.apps.web_server", "hear keywords in the browser: serve the page, or write it to a folder"),
+DEBUG = "KWS_DEBUG"  # set to 1 in the environment: the traceback of every error
+
+
+class Command(NamedTuple):
+    """One subcommand: its module, the extra of pyproject.toml that it needs (or none), and what it does."""
+
+    module: str
+    extra: str
+    summary: str
+
+
+COMMANDS = {  # in the order of use
+    "record": Command("kws.apps.record", "", "record takes of a word, for a data set of one's own"),
+    "train": Command("kws.train", "train", "train on Speech Commands, synthetic speech or one's own recordings"),
+    "evaluate": Command("kws.evaluate", "train", "accuracy on clips, of a checkpoint or an ONNX file; where it errs"),
+    "export": Command("kws.export", "train", "make a checkpoint an ONNX file that describes itself"),
+    "make-stream": Command("kws.make_stream", "train", "make hours of audio with known words, to measure or train on"),
+    "calibrate": Command("kws.calibrate", "measure", "choose a model's thresholds for so many false alarms an hour"),
+    "evaluate-stream": Command("kws.evaluate_stream", "measure", "misses, false alarms and delay over hours of audio"),
+    "info": Command("kws.apps.info", "", "what a model says of itself: labels, sizes, latency, cost, thresholds, data"),
+    "benchmark": Command("kws.benchmark", "measure", "what models cost at run time, beside peers"),
+    "spot": Command("kws.apps.spot", "", "find keywords in audio files or in raw audio on standard input"),
+    "listen": Command("kws.apps.listen", "", "hear keywords live, from a microphone or from a file played as one"),
+    "web": Command("kws.apps.web_server", "", "hear keywords in the browser: serve the page, or write it to a folder"),
 }
 
 
 def usage() -> str:
     """What `kws --help` prints."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    return "\n".join(["usage: kws COMMAND ...", "", *lines, "", "kws COMMAND --help tells more; kws --version."])
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    end = f"kws COMMAND --help tells more; kws --version. {DEBUG}=1 in the environment: the traceback of an error."
+    return "\n".join(["usage: kws COMMAND ...", "", *lines, "", end])
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
@@ -36,10 +59,24 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError) as error:
+    except (KwsError, OSError) as error:
+        if os.environ.get(DEBUG) == "1":
+            raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _call(name: str, arguments: Sequence[str]) -> int:
+    """Load a subcommand and call it. Raises `KwsError` for a package that it needs and that is not installed."""
+    module, extra, _ = COMMANDS[name]
+    try:
+        return int(importlib.import_module(module).main(arguments))
+    except ModuleNotFoundError as error:
+        if not extra or not error.name or error.name.split(".")[0] == "kws":
+            raise
+        raise KwsError(f"kws {name} needs {error.name}, which is not installed; pip install 'kws[{extra}]'") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"error: kws has no command {name!r}; it has {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return run(importlib.import_module(COMMANDS[name][0]).main, rest)
+    return run(functools.partial(_call, name), rest)
+
+
+def door(name: str) -> NoReturn:
+    """`python -m kws.X`: the subcommand `name` with the arguments of this process."""
+    sys.exit(main([name, *sys.argv[1:]]))
 
 
 if __name__ == "__main__":

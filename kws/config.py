@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
+from kws.errors import KwsError
+
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
 BACKGROUND_NOISE = "_background_noise_"
@@ -20,19 +22,19 @@ def exact_samples(milliseconds: float, sample_rate: int, name: str = "duration")
     """Milliseconds as a whole number of samples; `ValueError` if it is not whole."""
     samples = milliseconds * sample_rate / 1000
     if abs(samples - round(samples)) > 1e-6:
-        raise ValueError(f"{name} of {milliseconds} ms is {samples} samples at {sample_rate} Hz; choose a whole number")
+        raise KwsError(f"{name} of {milliseconds} ms is {samples} samples at {sample_rate} Hz; choose a whole number")
     return round(samples)
 
 
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
     if value not in (allowed := tuple(allowed)):
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+        raise KwsError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
 
 
 def _between(name: str, value: float, low: float, high: float = float("inf")) -> None:
     if not low <= value <= high:
         bounds = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-        raise ValueError(f"{name} is {value}; it must be {bounds}")
+        raise KwsError(f"{name} is {value}; it must be {bounds}")
 
 
 @dataclass
@@ -54,19 +56,19 @@ class FrontendConfig:
         _one_of("frontend.kind", self.kind, ("log_mel", "mfcc", "spectrogram"))
         _between("frontend.sample_rate", self.sample_rate, 1000)
         if self.hop_ms <= 0 or self.win_ms <= 0:
-            raise ValueError(f"frontend.win_ms {self.win_ms} and frontend.hop_ms {self.hop_ms} must be above 0")
+            raise KwsError(f"frontend.win_ms {self.win_ms} and frontend.hop_ms {self.hop_ms} must be above 0")
         if self.hop_length > self.win_length:
-            raise ValueError(f"frontend.hop_ms {self.hop_ms} is longer than frontend.win_ms {self.win_ms}")
+            raise KwsError(f"frontend.hop_ms {self.hop_ms} is longer than frontend.win_ms {self.win_ms}")
         if self.n_fft < self.win_length:
-            raise ValueError(f"frontend.n_fft {self.n_fft} is shorter than the window of {self.win_length} samples")
+            raise KwsError(f"frontend.n_fft {self.n_fft} is shorter than the window of {self.win_length} samples")
         if not 0 <= self.f_min < self.f_max:
-            raise ValueError(f"frontend.f_min {self.f_min} Hz must be at least 0 and below f_max {self.f_max} Hz")
+            raise KwsError(f"frontend.f_min {self.f_min} Hz must be at least 0 and below f_max {self.f_max} Hz")
         if self.f_max > self.sample_rate / 2:
-            raise ValueError(f"frontend.f_max {self.f_max} Hz is above the Nyquist frequency {self.sample_rate / 2} Hz")
+            raise KwsError(f"frontend.f_max {self.f_max} Hz is above the Nyquist frequency {self.sample_rate / 2} Hz")
         _between("frontend.n_mels", self.n_mels, 1, self.n_bins)
         _between("frontend.n_mfcc", self.n_mfcc, 1, self.n_mels)
         if self.log_offset <= 0:
-            raise ValueError(f"frontend.log_offset is {self.log_offset}; it must be above 0")
+            raise KwsError(f"frontend.log_offset is {self.log_offset}; it must be above 0")
 
     @property
     def win_length(self) -> int:
@@ -108,7 +110,7 @@ class ModelConfig:
         _one_of("model.pooling", self.pooling, ("sum", "mean"))
         _between("model.dropout", self.dropout, 0, 0.95)
         if self.pool_ms <= 0:
-            raise ValueError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
+            raise KwsError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Architecture and options as plain JSON types; `model_from_dict` reads them."""
@@ -141,9 +143,9 @@ class RecurrentConfig(ModelConfig):
         for channels in self.conv_channels:
             _between("model.conv_channels", channels, 1)
         if not self.conv_channels and self.time_stride != 1:
-            raise ValueError(f"model.time_stride {self.time_stride} needs model.conv_channels, which is empty")
+            raise KwsError(f"model.time_stride {self.time_stride} needs model.conv_channels, which is empty")
         if self.time_stride > self.conv_kernel:
-            raise ValueError(
+            raise KwsError(
                 f"model.time_stride {self.time_stride} skips frames: model.conv_kernel is {self.conv_kernel}"
             )
 
@@ -176,7 +178,7 @@ def model_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     others = {option.name for config in MODELS.values() for option in fields(config)} - own
     options = {name: value for name, value in values.items() if name not in {"architecture", *others}}
     if unknown := sorted(set(options) - own):
-        raise ValueError(f"model has no option {', '.join(unknown)}; {architecture} has {', '.join(sorted(own))}")
+        raise KwsError(f"model has no option {', '.join(unknown)}; {architecture} has {', '.join(sorted(own))}")
     return MODELS[architecture](**options)
 
 
@@ -209,12 +211,12 @@ class DataConfig:
         for name in (f"{share}_ratio" for share in shares):
             _between(f"data.{name}", getattr(self, name), 0, 10)
         if len(set(self.keywords)) != len(self.keywords):
-            raise ValueError(f"data.keywords names a word twice: {', '.join(self.keywords)}")
+            raise KwsError(f"data.keywords names a word twice: {', '.join(self.keywords)}")
         for word in self.keywords:
             if word.startswith("_") or not word.strip():
-                raise ValueError(f"data.keywords holds {word!r}, which is not a word")
+                raise KwsError(f"data.keywords holds {word!r}, which is not a word")
         if self.clip_ms <= 0:
-            raise ValueError(f"data.clip_ms is {self.clip_ms}; it must be above 0")
+            raise KwsError(f"data.clip_ms is {self.clip_ms}; it must be above 0")
         _between("data.workers", self.workers, 0)
         _between("data.train_noise_variants", self.train_noise_variants, 0)
         _between("data.train_min_clips", self.train_min_clips, 0)
@@ -304,7 +306,7 @@ class AugmentConfig:
         _between("augment.speed", self.speed, 0, 0.5)
         _between("augment.noise_probability", self.noise_probability, 0, 1)
         if self.snr_db_min > self.snr_db_max:
-            raise ValueError(f"augment.snr_db_min {self.snr_db_min} is above augment.snr_db_max {self.snr_db_max}")
+            raise KwsError(f"augment.snr_db_min {self.snr_db_min} is above augment.snr_db_max {self.snr_db_max}")
 
 
 @dataclass
@@ -341,7 +343,7 @@ class TrainerConfig:
         _between("trainer.average_decay", self.average_decay, 0, 0.99999)
         _between("trainer.early_stopping_epochs", self.early_stopping_epochs, 0)
         if self.learning_rate <= 0:
-            raise ValueError(f"trainer.learning_rate is {self.learning_rate}; it must be above 0")
+            raise KwsError(f"trainer.learning_rate is {self.learning_rate}; it must be above 0")
 
 
 @dataclass

@@ -1,13 +1,13 @@
-"""The Hydra entry of every `python -m kws.*` command: finds and checks configs, turns errors into one sentence."""
+"""Hydra configs to dataclasses, for the commands that compose groups of options: train, evaluate, make-stream."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import config as options
+from kws.errors import KwsError
 
 
 def config_dir() -> Path:
@@ -26,8 +27,8 @@ def config_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def register(name: str, node: type, group: str | None = None) -> None:
-    """Make a dataclass known to Hydra as a schema, so that an unknown key or a wrong type fails at composition.
+def register(name: str, node: Any, group: str | None = None) -> None:
+    """Make a dataclass (or one with values) known to Hydra: an unknown key or a wrong type then fails at composition.
 
     A command registers its own schema first, without a group, which forgets another command's in the same process.
     """
@@ -58,7 +59,7 @@ def _choose_run_dir(given: str, resume: bool) -> str:
             p.parent for p in Path("runs").glob("*/*/last.safetensors") if not (p.parent / "result.json").exists()
         ]
         if not unfinished:
-            raise ValueError("resume=true found no unfinished run under runs/; name one with run_dir=...")
+            raise KwsError("resume=true found no unfinished run under runs/; name one with run_dir=...")
         return str(max(unfinished, key=lambda folder: (folder / "last.safetensors").stat().st_mtime))
     return time.strftime("runs/%Y-%m-%d/%H-%M-%S")
 
@@ -66,34 +67,36 @@ def _choose_run_dir(given: str, resume: bool) -> str:
 OmegaConf.register_new_resolver("kws_run_dir", _choose_run_dir, use_cache=True, replace=True)
 
 
-def main(task: Callable[[Any], Any], config_name: str, folder: str = "commands") -> None:
-    """Compose `configs/<folder>/<config_name>.yaml`, turn it into its dataclass and call `task` with it.
+def main(task: Callable[[Any], Any], config_name: str, arguments: Sequence[str], folder: str = "commands") -> int:
+    """Compose `configs/<folder>/<config_name>.yaml` and `arguments`, turn it into its dataclass, call `task` with it.
 
     Commands have a folder of their own: in the folder of the config groups `model=` would choose a group's member.
-    Any error that a user can mend ends with one sentence on standard error and exit status 1; Ctrl-C with 130.
+    Raises `KwsError` for options that do not compose, and what `task` raises; returns the exit status.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us instead of being printed by Hydra
-    mendable = (HydraException, OmegaConfBaseException, ValueError, OSError, ImportError)
+    sys.argv[1:] = arguments  # where Hydra looks for them
+    # What torch starts again for every device is `python -m` of the task's module.
+    sys.modules["__main__"].__spec__ = sys.modules[task.__module__].__spec__
 
     @hydra.main(version_base="1.3", config_path=str(config_dir() / folder), config_name=config_name)
     def composed(config: DictConfig) -> Any:
         try:
             return task(OmegaConf.to_object(config))
-        except mendable as error:
-            _fail(error)
+        except (KwsError, OSError, OmegaConfBaseException) as error:
+            raise _Failed from error
 
     try:
-        composed()
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except mendable as error:
-        _fail(error)
+        try:
+            composed()
+        except _Failed as failed:
+            raise failed.__cause__ or failed from None
+    except (HydraException, OmegaConfBaseException) as error:
+        raise KwsError(one_sentence(error)) from error
+    return 0
 
 
-def _fail(error: BaseException) -> NoReturn:
-    print(f"error: {one_sentence(error)}", file=sys.stderr)
-    sys.exit(1)
+class _Failed(BaseException):
+    """An error on its way past Hydra, which writes lines of its own about every `Exception`."""
 
 
 def one_sentence(error: BaseException) -> str:

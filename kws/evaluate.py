@@ -1,10 +1,16 @@
-"""Clip accuracy: `python -m kws.evaluate model=FILE`, the same for a checkpoint and for an ONNX file."""
+"""Clip accuracy: `kws evaluate model=FILE`, the same for a checkpoint and for an ONNX file."""
 
 from __future__ import annotations
+
+from kws import cli
+
+if __name__ == "__main__":  # `kws evaluate`, before imports that may be missing
+    cli.door("evaluate")
 
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,7 @@ import numpy as np
 
 from kws import data, entry
 from kws.config import DATA_SOURCES, SILENCE, SPLITS, DataConfig, SpeechCommandsConfig, exact_samples
+from kws.errors import KwsError
 from kws.evaluation import error_analysis, metrics, plots
 from kws.evaluation.clip_scores import (
     OnnxModel,
@@ -25,67 +32,75 @@ from kws.evaluation.clip_scores import (
 from kws.model.checkpoint import load_checkpoint
 from kws.model.layer import Layer
 from kws.onnx_export.onnx_file import export_onnx
-from kws.streaming import SpotterModel
+from kws.runtime.onnx_model import SpotterModel
+from kws.runtime.shipped import find_model
 
 
 @dataclass
 class EvaluateConfig:
     """Which model on which clips."""
 
-    model: str = "???"  # a checkpoint or an ONNX file
+    model: str = "???"  # a checkpoint, an ONNX file or the name of a shipped model
     data: Any = None  # a data source; none: the one that the model was trained on
     split: str = "validation"
     carried: bool = True  # also with the state carried from clip to clip
     snr_db: list[float] = field(default_factory=lambda: [20.0, 10.0, 5.0, 0.0])  # spoken clips in noise; []: not
-    output: str = ""  # folder of the report; empty: beside the model
+    output: str = ""  # folder of the report; empty: MODEL-SPLIT in the working directory
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
+            raise KwsError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
         if not all(map(math.isfinite, self.snr_db)):
-            raise ValueError(f"snr_db is {self.snr_db}; give numbers of decibels")
+            raise KwsError(f"snr_db is {self.snr_db}; give numbers of decibels")
 
 
 @dataclass
-class Subject:
-    """What is evaluated: `torch` and `onnx` ways to run it (one may be missing) and the data it was trained on."""
+class LoadedModel:
+    """A model to evaluate: `torch` and `onnx` ways to run it (one may be missing) and the data it was trained on."""
 
+    path: Path
     torch: StepModel | None
     onnx: SpotterModel | None  # none of a model that hears whole clips
     trained_on: dict[str, Any]
     sample_rate: int
 
+    def source(self) -> DataConfig:
+        """The data source that it was trained on. Raises `KwsError` if it does not say."""
+        if self.trained_on.get("source") not in DATA_SOURCES:
+            raise KwsError(f"{self.path} does not say what it was trained on; name the data, e.g. data=speech_commands")
+        return DATA_SOURCES[self.trained_on["source"]](**self.trained_on)
 
-def load_subject(path: Path) -> Subject:
+
+def load_model(given: str) -> LoadedModel:
     """A checkpoint (also exported, to a temporary file) or an ONNX file, by its ending."""
+    path = find_model(given)
     if path.suffix == ".onnx":
         onnx = SpotterModel(path)
-        return Subject(None, onnx, onnx.metadata.get("card", {}).get("data", {}), onnx.sample_rate)
+        return LoadedModel(path, None, onnx, onnx.metadata.get("card", {}).get("data", {}), onnx.sample_rate)
     spotter, header = load_checkpoint(path)
     trained_on, sample_rate = header["info"].get("config", {}).get("data", {}), spotter.frontend_config.sample_rate
     if not isinstance(spotter.classifier, Layer):
-        return Subject(TorchModel(spotter), None, trained_on, sample_rate)
+        return LoadedModel(path, TorchModel(spotter), None, trained_on, sample_rate)
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "model.onnx"
         export_onnx(spotter, exported)
         onnx = SpotterModel(exported)
-    return Subject(TorchModel(spotter), onnx, trained_on, sample_rate)
+    return LoadedModel(path, TorchModel(spotter), onnx, trained_on, sample_rate)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Evaluate by `config`: prints the figures, writes `report.json` and its pictures, returns the report."""
-    path = Path(config.model)
-    subject = load_subject(path)
-    source = config.data or _rebuild(subject.trained_on, path)
-    onnx = OnnxModel(subject.onnx) if subject.onnx else None
-    model = subject.torch or onnx
+    loaded = load_model(config.model)
+    path, source = loaded.path, config.data or loaded.source()
+    onnx = OnnxModel(loaded.onnx) if loaded.onnx else None
+    model = loaded.torch or onnx
     assert model is not None
-    corpus = data.load(source, subject.sample_rate, labels=model.labels)
+    corpus = data.load(source, loaded.sample_rate, labels=model.labels)
     clips = corpus.splits[config.split]
-    clip_length = exact_samples(source.clip_ms, subject.sample_rate, "data.clip_ms")
-    if subject.onnx and clip_length % subject.onnx.block_size:
-        raise ValueError(
-            f"data.clip_ms {source.clip_ms} is {clip_length} samples, not a multiple of the {subject.onnx.block_size} "
+    clip_length = exact_samples(source.clip_ms, loaded.sample_rate, "data.clip_ms")
+    if loaded.onnx and clip_length % loaded.onnx.block_size:
+        raise KwsError(
+            f"data.clip_ms {source.clip_ms} is {clip_length} samples, not a multiple of the {loaded.onnx.block_size} "
             f"samples of a block of {path}; export it with another hops_per_step or choose another data.clip_ms"
         )
     posteriors = isolated_posteriors(model, clips, progress=True)
@@ -93,25 +108,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if onnx is None:
         print("isolated clips only: this model hears whole clips, so it carries no state and has no ONNX file to step")
     elif config.carried:
-        if subject.torch:
-            scores["carried"] = carried_posteriors(subject.torch, clips, progress=True)
+        if loaded.torch:
+            scores["carried"] = carried_posteriors(loaded.torch, clips, progress=True)
         scores["carried, onnxruntime"] = carried_posteriors(onnx, clips, progress=True)
     report = _report(model.labels, clips.labels, scores)
     report |= _errors(model, corpus, source, config, posteriors.argmax(1))
     report |= {"model": str(path), "split": config.split, "clips": len(clips), "source": source.source}
-    output = Path(config.output) if config.output else path.with_name(f"{path.stem}-{config.split}")
+    output = Path(config.output or f"{path.stem}-{config.split}")
     output.mkdir(parents=True, exist_ok=True)
     (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     plots.plot_confusion(np.array(report["confusion"]), model.labels, output / "confusion.png")
     plots.plot_errors(report["by_loudness"], report.get("by_snr", {}), output / "errors.png")
     _print(report, output)
     return report
-
-
-def _rebuild(values: dict[str, Any], path: Path) -> DataConfig:
-    if values.get("source") not in DATA_SOURCES:
-        raise ValueError(f"{path} does not say what it was trained on; name the data, e.g. data=speech_commands")
-    return DATA_SOURCES[values["source"]](**values)
 
 
 def _errors(
@@ -182,11 +191,16 @@ def register_schemas() -> None:
     entry.register_data_sources()
 
 
-def main() -> None:
-    """Entry of `python -m kws.evaluate`."""
+def main(arguments: Sequence[str]) -> int:
+    """Entry of `kws evaluate`: the exit status."""
     register_schemas()
-    entry.main(evaluate, "evaluate")
+    return entry.main(evaluate, "evaluate", _with_source(arguments))
 
 
-if __name__ == "__main__":
-    main()
+def _with_source(arguments: Sequence[str]) -> list[str]:
+    """`data.root=DIR` and the like change the source that the model was trained on, unless `data=` names another."""
+    given = dict(argument.lstrip("+").split("=", 1) for argument in arguments if "=" in argument)
+    if "model" not in given or "data" in given or not any(key.startswith("data.") for key in given):
+        return [*arguments]
+    entry.register("of_the_model", load_model(given["model"]).source(), "data")
+    return ["data=of_the_model", *arguments]

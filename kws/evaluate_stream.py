@@ -1,7 +1,13 @@
-"""Misses, false alarms and delay over hours of audio: `python -m kws.evaluate_stream model=FILE stream=DIR`."""
+"""Misses, false alarms and delay over hours of audio: `kws evaluate-stream MODEL RECORDINGS`."""
 
 from __future__ import annotations
 
+from kws import cli
+
+if __name__ == "__main__":  # `kws evaluate-stream`, before imports that may be missing
+    cli.door("evaluate-stream")
+
+import argparse
 import csv
 import json
 from collections.abc import Mapping, Sequence
@@ -9,66 +15,96 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from kws import entry
-from kws.evaluation.operating_points import Sweep, interval_line, operating_point, score_recordings
+from kws.errors import KwsError
+from kws.evaluation.operating_points import (
+    Sweep,
+    add_arguments,
+    interval_line,
+    keyword_arguments,
+    operating_point,
+    score_recordings,
+)
 from kws.evaluation.plots import plot_det
-from kws.evaluation.stream_scores import THRESHOLDS, Outcome, ScoredStream
+from kws.evaluation.recording_scores import THRESHOLDS, Outcome, ScoredRecordings
 from kws.evaluation.tf_streaming import TfCounts, found_words, tf_counts
-from kws.recordings.config import EvaluateStreamConfig
 from kws.runtime.onnx_model import SpotterModel
 
+TARGETS = (0.1, 0.5, 1.0, 5.0)
 
-def evaluate_stream(config: EvaluateStreamConfig) -> dict[str, Any]:
-    """Evaluate by `config`: prints tables, writes `report.json`, `detections.csv` and `det.png`, returns the report."""
-    model = SpotterModel(config.model)
+
+def evaluate_stream(
+    model: str | Path,
+    recordings: str | Path,
+    *,
+    targets: Sequence[float] = TARGETS,
+    output: str | Path | None = None,
+    **scoring: Any,
+) -> dict[str, Any]:
+    """Run an ONNX file over a recording set: prints tables, writes a report and returns it.
+
+    Args:
+        model: a file, or the name of a shipped model.
+        recordings: a folder of audio files with `labels.csv`, such as `kws make-stream` makes.
+        targets: false alarms per hour to give the misses at.
+        output: the folder for `report.json`, `detections.csv` and `det.png`; None: `MODEL-stream` in the working
+            directory.
+        scoring: `tolerance_ms`, `workers`, `detector` of `score_recordings`.
+
+    Raises:
+        KwsError: for a model, recordings or values that cannot be used.
+    """
+    for target in targets:
+        if not target > 0:
+            raise KwsError(f"targets is {target}; it must be above 0")
+    spotter = SpotterModel(model)
     began = perf_counter()
-    stream, detector = score_recordings(config, model)
-    own = stream.outcomes([detector])[0]
+    scored, detector = score_recordings(spotter, Path(recordings), **scoring)
+    own = scored.outcomes([detector])[0]
     report: dict[str, Any] = {
-        "model": str(config.model),
-        "stream": str(config.stream),
-        "hours": stream.seconds / 3600,
-        "negative_hours": stream.negative_hours,
-        "tolerance_ms": config.tolerance_ms,
+        "model": str(spotter.path),
+        "recordings": str(recordings),
+        "hours": scored.seconds / 3600,
+        "negative_hours": scored.negative_hours,
+        "tolerance_ms": 1000 * scored.tolerance,
         "detector": detector.to_dict(),
         "calibrated": bool(detector.thresholds),
-        "own_thresholds": {"all": operating_point(stream, own), "keywords": _by_keyword(stream, own)},
+        "own_thresholds": {"all": operating_point(scored, own), "keywords": _by_keyword(scored, own)},
     }
-    output = Path(config.output) if config.output else Path(config.model).with_name(f"{Path(config.model).stem}-stream")
-    output.mkdir(parents=True, exist_ok=True)
-    if stream.events.sum() and stream.negative_hours > 0:
-        sweep = Sweep(stream, detector)
+    folder = Path(output or f"{spotter.path.stem}-stream")
+    folder.mkdir(parents=True, exist_ok=True)
+    if scored.events.sum() and scored.negative_hours > 0:
+        sweep = Sweep(scored, detector)
         report["targets"] = {
             f"{target:g}": {
                 "all": sweep.at(target),
-                "keywords": {name: sweep.at(target, k) for k, name in enumerate(stream.keywords) if stream.events[k]},
+                "keywords": {name: sweep.at(target, k) for k, name in enumerate(scored.keywords) if scored.events[k]},
             }
-            for target in config.targets
+            for target in targets
         }
         alarms, misses = sweep.curve()
         report["det"] = {"threshold": THRESHOLDS, "fa_per_hour": alarms.tolist(), "frr": misses.tolist()}
-        _plot(stream, sweep, report, output / "det.png")
-    if stream.events.sum():
-        report["tensorflow"] = tensorflow_statistics(stream)
-    report["hours_per_hour"] = stream.seconds / (perf_counter() - began)
-    _write_detections(own, output / "detections.csv")
-    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    print_report(report, stream.keywords)
-    print(*(path for path in sorted(output.iterdir()) if path.name in ("report.json", "detections.csv", "det.png")))
+        _plot(scored, sweep, report, folder / "det.png")
+    if scored.events.sum():
+        report["tensorflow"] = tensorflow_statistics(scored)
+    report["hours_per_hour"] = scored.seconds / (perf_counter() - began)
+    _write_detections(own, folder / "detections.csv")
+    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    print_report(report, scored.keywords)
+    print(*(path for path in sorted(folder.iterdir()) if path.name in ("report.json", "detections.csv", "det.png")))
     return report
 
 
-def _by_keyword(stream: ScoredStream, outcome: Outcome) -> dict[str, Any]:
-    return {name: operating_point(stream, outcome, k) for k, name in enumerate(stream.keywords)}
+def _by_keyword(scored: ScoredRecordings, outcome: Outcome) -> dict[str, Any]:
+    return {name: operating_point(scored, outcome, k) for k, name in enumerate(scored.keywords)}
 
 
-def tensorflow_statistics(stream: ScoredStream) -> dict[str, float]:
+def tensorflow_statistics(scored: ScoredRecordings) -> dict[str, float]:
     """Matched, correct, wrong and false-positive percentages over the files that hold keywords; see `tf_streaming`."""
-    model = stream.model
+    model = scored.model
     window = model.metadata.get("model", {}).get("pool_ms", model.detector.smoothing_ms)
     frame_seconds = model.frame_length / model.sample_rate
     total = TfCounts(0, 0, 0, 0)
-    for file, posteriors in zip(stream.files, stream.posteriors(window, model.detector.pooling), strict=True):
+    for file, posteriors in zip(scored.files, scored.posteriors(window, model.detector.pooling), strict=True):
         if file.keywords:
             labelled = {event.keyword for event in file.events}
             ignored = [label for label in model.labels if label.startswith("_") and label not in labelled]
@@ -77,13 +113,13 @@ def tensorflow_statistics(stream: ScoredStream) -> dict[str, float]:
     return total.percentages()
 
 
-def _plot(stream: ScoredStream, sweep: Sweep, report: Mapping[str, Any], path: Path) -> None:
+def _plot(scored: ScoredRecordings, sweep: Sweep, report: Mapping[str, Any], path: Path) -> None:
     curves = {"all keywords": sweep.curve()}
-    curves |= {name: sweep.curve(k) for k, name in enumerate(stream.keywords) if stream.events[k]}
+    curves |= {name: sweep.curve(k) for k, name in enumerate(scored.keywords) if scored.events[k]}
     point = report["own_thresholds"]["all"]
     marked = {"the model's thresholds": (point["fa_per_hour"], point["frr"])}
     plot_det(
-        {name: (a.tolist(), m.tolist()) for name, (a, m) in curves.items()}, path, 0.5 / stream.negative_hours, marked
+        {name: (a.tolist(), m.tolist()) for name, (a, m) in curves.items()}, path, 0.5 / scored.negative_hours, marked
     )
 
 
@@ -102,7 +138,7 @@ def print_report(report: Mapping[str, Any], keywords: Sequence[str]) -> None:
     """The tables."""
     own, targets = report["own_thresholds"], report.get("targets", {})
     print(
-        f"{report['stream']}: {report['hours']:.2f} h with {own['all']['events']} keywords, "
+        f"{report['recordings']}: {report['hours']:.2f} h with {own['all']['events']} keywords, "
         f"{report['negative_hours']:.2f} h of it without; heard at {report['hours_per_hour']:.0f} x real time\n"
     )
     print(f"{'all keywords':24} {'FRR (95 %)':23} {'FA/h (95 %)':22} delay ms, median and 95th percentile")
@@ -123,27 +159,23 @@ def print_report(report: Mapping[str, Any], keywords: Sequence[str]) -> None:
             + ", ".join(f"{v:.1f}% {k.replace('_', ' ')}" for k, v in statistics.items())
         )
     if not report["calibrated"]:
-        print("The model has no thresholds of its own; python -m kws.calibrate sets them.")
+        print("The model has no thresholds of its own; kws calibrate chooses them.")
     if not own["all"]["events"]:
-        print("The stream holds no keyword, so there is no false rejection rate.")
+        print("The recording set holds no keyword, so there is no false rejection rate.")
     if own["all"]["fa_per_hour"] is None:
-        print("The stream holds no time without keywords, so there is no rate of false alarms.")
+        print("The recording set holds no time without keywords, so there is no rate of false alarms.")
 
 
 def _percent(point: Mapping[str, Any] | None) -> str:
     return "-" if point is None or point["frr"] is None else f"{point['frr']:.1%}"
 
 
-def register_schemas() -> None:
-    """Make the options known to Hydra."""
-    entry.register("evaluate_stream_schema", EvaluateStreamConfig)
-
-
-def main() -> None:
-    """Entry of `python -m kws.evaluate_stream`."""
-    register_schemas()
-    entry.main(evaluate_stream, "evaluate_stream")
-
-
-if __name__ == "__main__":
-    main()
+def main(arguments: Sequence[str]) -> int:
+    """Entry of `kws evaluate-stream`: the exit status."""
+    parser = argparse.ArgumentParser(prog="kws evaluate-stream", description=__doc__)
+    add_arguments(parser)
+    add = parser.add_argument
+    add("--targets", type=float, nargs="+", default=TARGETS, metavar="X", help="false alarms an hour to report at")
+    add("--output", metavar="DIR", help="folder of the report (default: MODEL-stream in the working directory)")
+    evaluate_stream(**keyword_arguments(parser.parse_args(arguments)))
+    return 0

@@ -6,11 +6,16 @@ no keyword as `_unknown_`) and `provenance.json`, which tells what it was made f
 
 from __future__ import annotations
 
+from kws import cli
+
+if __name__ == "__main__":  # `kws make-stream`, before imports that may be missing
+    cli.door("make-stream")
+
 import csv
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from typing import Any
 from kws import __version__, data, entry
 from kws.data import Clips
 from kws.data.splits import hash_split
+from kws.errors import KwsError
 from kws.recordings.config import MakeStreamConfig
 from kws.recordings.labels import COLUMNS, LABELS_FILE
 from kws.recordings.scenes import write_sounds
@@ -37,7 +43,7 @@ def make_stream(config: MakeStreamConfig) -> Path:
     """
     folder = Path(config.output).expanduser()
     if folder.exists():
-        raise ValueError(f"{folder} is already there; delete it or choose another folder by output=...")
+        raise KwsError(f"{folder} is already there; delete it or choose another folder by output=...")
     # Every unknown word of the split may be said; silence is made here.
     source = replace(config.data, unknown_ratio=10.0, silence_ratio=0.0)
     corpus = data.load(source, SAMPLE_RATE, progress=True)
@@ -90,11 +96,7 @@ def register_schemas() -> None:
     entry.register_data_sources()
 
 
-def main() -> None:
-    """Entry of `python -m kws.make_stream`."""
+def main(arguments: Sequence[str]) -> int:
+    """Entry of `kws make-stream`: the exit status."""
     register_schemas()
-    entry.main(make_stream, "make_stream")
-
-
-if __name__ == "__main__":
-    main()
+    return entry.main(make_stream, "make_stream", arguments)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.errors import ModelError
 from kws.runtime.detector import Detection, Detector, DetectorConfig
-from kws.runtime.onnx_model import LogitStream, ModelError, Samples, SpotterModel
+from kws.runtime.onnx_model import LogitStream, Samples, SpotterModel
+from kws.runtime.shipped import DEFAULT, find_model
 
 __all__ = ["Detection", "DetectorConfig", "ModelError", "SpotterModel", "StreamingSpotter", "default_model"]
 
 
 def default_model() -> Path:
-    """The model that comes with kws. Raises `ModelError` where there is none."""
-    path = Path(__file__).resolve().parent / "models" / "gsc12.onnx"
-    if not path.is_file():
-        raise ModelError(f"{path} is missing: this copy of kws ships no model; name one with --model FILE")
-    return path
+    """The model that is used where none is named. Raises `ModelError` where kws ships none."""
+    return find_model(DEFAULT)
 
 
 class StreamingSpotter:
@@ -42,7 +40,7 @@ class StreamingSpotter:
         """A stream at time 0.
 
         Args:
-            model: a loaded model, or its file; None: the one that comes with kws.
+            model: a loaded model, its file, or the name of one that comes with kws; None: `gsc12`.
             thresholds: for single keywords, or one for all of them; the model's own hold for the rest.
             detector: replaces the model's detector configuration.
 
@@ -50,12 +48,8 @@ class StreamingSpotter:
             ModelError: if the file is not a model to be used here.
             ValueError: for a threshold out of (0, 1] or of an unknown keyword.
         """
-        self.model = model if isinstance(model, SpotterModel) else SpotterModel(model or default_model())
-        config = detector or self.model.detector
-        if isinstance(thresholds, Mapping):
-            config = dataclasses.replace(config, thresholds={**config.thresholds, **thresholds})
-        elif thresholds is not None:
-            config = dataclasses.replace(config, threshold=thresholds, thresholds={})
+        self.model = model if isinstance(model, SpotterModel) else SpotterModel(model or DEFAULT)
+        config = (detector or self.model.detector).with_thresholds(thresholds)
         self._logits = LogitStream(self.model)
         self._detector = Detector(
             self.model.labels, self.model.frame_length, self.model.sample_rate, config, self.model.block_size

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from kws import cli
+
+if __name__ == "__main__":  # `kws train`, before imports that may be missing
+    cli.door("train")
+
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +31,7 @@ from kws.config import (
     exact_samples,
 )
 from kws.data.batches import TrainBatches
+from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.metrics import accuracy
 from kws.model.checkpoint import load_checkpoint, save_checkpoint
@@ -64,7 +70,7 @@ def load_teacher(path: Path, student: KeywordSpotter) -> tuple[KeywordSpotter, T
     teacher, header = load_checkpoint(path)
     for what, of in (("labels", lambda s: list(s.labels)), ("sample rate", lambda s: s.frontend_config.sample_rate)):
         if of(teacher) != of(student):
-            raise ValueError(
+            raise KwsError(
                 f"distillation.teacher={path} has the {what} {of(teacher)}, this run {of(student)}; "
                 "choose a teacher that was trained on the same data"
             )
@@ -93,14 +99,14 @@ class Trainer:
         self.spotter = KeywordSpotter(config.frontend, config.model, self.corpus.labels)
         clip_length = exact_samples(config.data.clip_ms, sample_rate, "data.clip_ms")
         if clip_length % self.spotter.frame_length:
-            raise ValueError(
+            raise KwsError(
                 f"data.clip_ms {config.data.clip_ms} is not a multiple of a decision every "
                 f"{1000 * self.spotter.frame_length / sample_rate} ms (frontend.hop_ms x model.time_stride)"
             )
         world_size = self.fabric.world_size
         lanes, rest = divmod(options.batch_size, world_size)
         if rest:
-            raise ValueError(f"trainer.batch_size {options.batch_size} is not a multiple of the {world_size} processes")
+            raise KwsError(f"trainer.batch_size {options.batch_size} is not a multiple of the {world_size} processes")
         self.batches = TrainBatches(
             self.corpus, config.data, lanes, config.seed, self.fabric.global_rank, world_size, sample_rate
         )
@@ -212,7 +218,7 @@ class Trainer:
                 self.model, self.optimizer, max_norm=options.gradient_clip or math.inf, error_if_nonfinite=False
             )
             if not torch.isfinite(loss) or not torch.isfinite(norm):
-                raise ValueError(
+                raise KwsError(
                     f"the loss is {loss.item()} at step {epoch * n_batches + i} (learning rate {rate:.2e}, "
                     f"gradient norm {norm.item()}); lower trainer.learning_rate or trainer.gradient_clip"
                 )
@@ -274,7 +280,7 @@ class Trainer:
         for name in ("frontend_config", "model_config", "labels"):
             if getattr(other, name) != getattr(self.spotter, name):
                 what = name.removesuffix("_config")
-                raise ValueError(f"init_from={path} has another {what} than this run; choose the same options")
+                raise KwsError(f"init_from={path} has another {what} than this run; choose the same options")
         self.spotter.load_state_dict(other.state_dict())
 
 
@@ -295,11 +301,7 @@ def register_schemas() -> None:
         entry.register("schema", node, group)
 
 
-def main() -> None:
-    """Entry of `python -m kws.train`."""
+def main(arguments: Sequence[str]) -> int:
+    """Entry of `kws train`: the exit status."""
     register_schemas()
-    entry.main(train, "train", folder="")
-
-
-if __name__ == "__main__":
-    main()
+    return entry.main(train, "train", arguments, folder="")

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from kws.errors import KwsError
 from kws.runtime.detector import Detection
 from kws.system.arrays import Float32
 
@@ -72,13 +73,13 @@ class Commands:
             try:
                 words = shlex.split(command)
             except ValueError as error:
-                raise ValueError(f"--on {text} cannot be read ({error}); quote the command as in a shell") from None
+                raise KwsError(f"--on {text} cannot be read ({error}); quote the command as in a shell") from None
             if not equals or not words:
-                raise ValueError(f"--on {text} is not KEYWORD=COMMAND, for example yes='notify-send heard yes'")
+                raise KwsError(f"--on {text} is not KEYWORD=COMMAND, for example yes='notify-send heard yes'")
             if keyword not in keywords:
-                raise ValueError(f"--on {text} names {keyword!r}; the model's keywords are {', '.join(keywords)}")
+                raise KwsError(f"--on {text} names {keyword!r}; the model's keywords are {', '.join(keywords)}")
             if shutil.which(words[0]) is None:
-                raise ValueError(f"--on {text}: there is no program {words[0]!r}; give its whole path")
+                raise KwsError(f"--on {text}: there is no program {words[0]!r}; give its whole path")
             self._commands.setdefault(keyword, []).append(words)
 
     def run(self, detection: Detection) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from kws.audio.files import AudioError, blocks, raw_blocks
+from kws.errors import KwsError
 from kws.runtime.detector import Detection
 from kws.streaming import SpotterModel, StreamingSpotter, default_model
 from kws.system.arrays import Float32
@@ -23,11 +24,11 @@ def parse_thresholds(texts: Sequence[str]) -> dict[str, float] | float | None:
         try:
             thresholds[keyword] = float(number)
         except ValueError:
-            raise ValueError(f"--threshold {text} is not a number or KEYWORD=NUMBER") from None
+            raise KwsError(f"--threshold {text} is not a number or KEYWORD=NUMBER") from None
     if "" not in thresholds:
         return thresholds or None
     if len(thresholds) > 1:
-        raise ValueError("--threshold takes one number for all keywords, or KEYWORD=NUMBER for each; not both")
+        raise KwsError("--threshold takes one number for all keywords, or KEYWORD=NUMBER for each; not both")
     return thresholds[""]
 
 
@@ -57,9 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws spot`: the exit status."""
     options = _arguments(arguments)
     if options.channels < 1:
-        raise ValueError(f"--channels is {options.channels}; it must be at least 1")
+        raise KwsError(f"--channels is {options.channels}; it must be at least 1")
     if options.rate is not None and "-" not in options.files:
-        raise ValueError("--rate tells the rate of raw audio on standard input (-); files tell their own")
+        raise KwsError("--rate tells the rate of raw audio on standard input (-); files tell their own")
     model = SpotterModel(options.model or default_model())
     spotter = StreamingSpotter(model, thresholds=parse_thresholds(options.threshold))
     rate = model.sample_rate if options.rate is None else options.rate

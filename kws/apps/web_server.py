@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kws.apps.ort_web import FILES, ort_dir
+from kws.errors import KwsError
 from kws.streaming import SpotterModel, default_model
 
 PAGE = Path(__file__).resolve().parent / "web"
@@ -34,7 +35,7 @@ def site(models: Sequence[Path], ort: Path) -> Site:
     for model in models:
         SpotterModel(model)
         if (name := f"models/{model.name}") in named:
-            raise ValueError(f"two models are called {model.name}; rename one")
+            raise KwsError(f"two models are called {model.name}; rename one")
         named[name] = model
     urls = [urllib.parse.quote(name) for name in named]
     return {

@@ -11,13 +11,14 @@ import numpy as np
 import soundfile
 
 from kws.audio.resample import Resampler
+from kws.errors import KwsError
 from kws.system.arrays import Float32
 
 BLOCK_SECONDS = 10.0
 SIZE_LEFT_OPEN = 0x7FFFF000  # a RIFF size from here on, or 0, was written by a program that could not fill it in
 
 
-class AudioError(ValueError):
+class AudioError(KwsError):
     """Audio that is missing, damaged or not audio: one sentence that names it."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
+from kws.errors import KwsError
 from kws.system.arrays import Float32
 
 NONE: Float32 = np.zeros(0, np.float32)
@@ -22,7 +23,7 @@ class Resampler:
         """Raises `ValueError` unless both rates are whole numbers of at least 1 Hz."""
         for rate in (rate_in, rate_out):
             if int(rate) != rate or rate < 1:
-                raise ValueError(f"a sample rate of {rate} Hz cannot be converted; give a whole number above 0")
+                raise KwsError(f"a sample rate of {rate} Hz cannot be converted; give a whole number above 0")
         self.rate_in, self.rate_out = int(rate_in), int(rate_out)
         self.reset()
 

@@ -23,8 +23,8 @@ from kws.data.noise import generated_noise, split_noise, varied_noise
 from kws.data.pack import Pack, pack_clips
 from kws.data.scan import Listing
 from kws.data.splits import split_by_lists
+from kws.errors import DataError, DiskFullError
 from kws.system.arrays import Int16, Int64
-from kws.system.errors import DataError, DiskFullError
 
 __all__ = ["Clips", "Corpus", "DataError", "DiskFullError", "load", "silence_clips"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.errors import KwsError
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
 from kws.data.crops import RecordingCrops
@@ -62,7 +63,7 @@ class TrainBatches:
         n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_shuffled + self.n_cropped
         self.n_batches = n_clips // (batch_size * world_size)
         if self.n_batches == 0:
-            raise ValueError(
+            raise KwsError(
                 f"trainer.batch_size {batch_size} (of {world_size} processes) is more than the {n_clips} clips of an "
                 "epoch; choose a smaller one"
             )

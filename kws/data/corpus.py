@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from kws.config import SILENCE, SPLITS, UNKNOWN, DataConfig
 from kws.data.labels import label_numbers, silence_clips
 from kws.data.pack import Pack
+from kws.errors import DataError
 from kws.system.arrays import Int16, Int64
-from kws.system.errors import DataError
 
 Value = TypeVar("Value")
 

@@ -9,9 +9,9 @@ import numpy as np
 import soundfile
 
 from kws.config import SILENCE, UNKNOWN
+from kws.errors import DataError
 from kws.recordings.labels import Recording, read_recordings
 from kws.system.arrays import Float64, Int16, Int64
-from kws.system.errors import DataError
 
 GRID = 0.01  # s between the times at which a clip may begin
 HEARD = 0.25  # s of other speech that make a clip `_unknown_`

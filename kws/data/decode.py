@@ -11,7 +11,7 @@ import numpy as np
 from kws.audio.files import AudioError, read_audio
 from kws.audio.levels import to_int16
 from kws.system.arrays import Int16
-from kws.system.errors import DataError
+from kws.errors import DataError
 
 
 def read_int16(path: Path, sample_rate: int) -> Int16:

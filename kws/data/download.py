@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urldefrag, urlsplit
 from urllib.request import url2pathname
 
+from kws.errors import DataError
 from kws.system.atomic import FULL, whole_folder
-from kws.system.errors import DataError
 
 
 def fetch(

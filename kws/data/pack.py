@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kws.data.scan import Listing
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_folder
-from kws.system.errors import DataError
+from kws.errors import DataError
 from kws.system.jobs import cores, run_jobs
 
 FORMAT = 1

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from kws.config import BACKGROUND_NOISE
-from kws.system.errors import DataError
+from kws.errors import DataError
 
 AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
 

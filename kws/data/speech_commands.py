@@ -8,7 +8,7 @@ from kws.config import BACKGROUND_NOISE, SILENCE, UNKNOWN, SpeechCommandsConfig
 from kws.data.labels import WORDS_35
 from kws.data.scan import Listing, scan
 from kws.data.splits import LISTS
-from kws.system.errors import DataError
+from kws.errors import DataError
 
 URL = "http://download.tensorflow.org/data/speech_commands_{version}.tar.gz"
 SHA256 = {

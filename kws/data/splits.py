@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws.config import SPLITS
-from kws.system.errors import DataError
+from kws.errors import DataError
 
 LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 # P. Warden's rule (Speech Commands README, `which_set`): SHA-1 modulo this + 1, as a percentage of this.

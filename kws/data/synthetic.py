@@ -14,10 +14,10 @@ from kws.data.labels import WORDS_35
 from kws.data.noise import generated_noise
 from kws.data.scan import Listing, scan
 from kws.data.splits import LISTS, hash_split
+from kws.errors import DataError
 from kws.speech.espeak import SAMPLE_RATE, write_wav
 from kws.speech.voices import speakers
 from kws.system.atomic import whole_folder
-from kws.system.errors import DataError
 from kws.system.jobs import cores, run_jobs
 
 FORMAT = 1

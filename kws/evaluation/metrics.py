@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kws.errors import KwsError
 from kws.recordings.labels import Event
 from kws.system.arrays import Float64, Int64
 
@@ -20,7 +21,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     """Share of int `[N]` `predictions` that equal `labels`. Raises `ValueError` for no clips or unequal lengths."""
     truth, predicted = np.asarray(labels), np.asarray(predictions)
     if truth.shape != predicted.shape or truth.ndim != 1 or not truth.size:
-        raise ValueError(f"labels {list(truth.shape)} and predictions {list(predicted.shape)} must be one clip each")
+        raise KwsError(f"labels {list(truth.shape)} and predictions {list(predicted.shape)} must be one clip each")
     return float((truth == predicted).mean())
 
 
@@ -29,7 +30,7 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, n_labels: int) -
     truth, predicted = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
     for values in (truth, predicted):
         if values.size and not 0 <= values.min() <= values.max() < n_labels:
-            raise ValueError(f"a label of {values.min()} or {values.max()} is not one of the {n_labels}")
+            raise KwsError(f"a label of {values.min()} or {values.max()} is not one of the {n_labels}")
     return np.bincount(truth * n_labels + predicted, minlength=n_labels**2).reshape(n_labels, n_labels)
 
 
@@ -53,7 +54,7 @@ def class_scores(confusion: Int64) -> ClassScores:
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> Interval:
     """The interval of a share (E. B. Wilson, 1927); (0, 1) without a trial."""
     if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes of {trials} trials is not a share")
+        raise KwsError(f"{successes} successes of {trials} trials is not a share")
     if trials == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -67,7 +68,7 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
 def poisson_interval(count: int, exposure: float = 1.0, confidence: float = 0.95) -> Interval:
     """The exact interval of a rate, events per unit of exposure, of which `count` were seen (F. Garwood, 1936)."""
     if count < 0 or exposure <= 0:
-        raise ValueError(f"{count} events in {exposure} is not a rate")
+        raise KwsError(f"{count} events in {exposure} is not a rate")
     tail = (1 - confidence) / 2
     low = 0.0 if count == 0 else _poisson_mean(count - 1, 1 - tail)
     return low / exposure, _poisson_mean(count, tail) / exposure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.errors import KwsError
 from kws.evaluation.metrics import false_rejection_at, poisson_interval, wilson_interval
-from kws.evaluation.stream_scores import THRESHOLDS, Outcome, ScoredStream, with_threshold
+from kws.evaluation.recording_scores import THRESHOLDS, Outcome, ScoredRecordings
 from kws.recordings.labels import read_recordings
 from kws.runtime.detector import DetectorConfig
 from kws.runtime.onnx_model import SpotterModel
@@ -18,22 +20,67 @@ from kws.runtime.onnx_model import SpotterModel
 Columns = slice | int
 
 
-def score_recordings(config: Any, model: SpotterModel) -> tuple[ScoredStream, DetectorConfig]:
-    """Run the model over the stream of a configuration; with the model's detector as the configuration changes it."""
-    detector = DetectorConfig.from_dict({**model.detector.to_dict(), **config.detector.to_dict()})
-    files = read_recordings(Path(config.stream).expanduser(), model.labels)
-    return ScoredStream(model, files, config.tolerance_ms / 1000, config.workers), detector
+DETECTOR_OPTIONS = {  # of `DetectorConfig`, to be used in place of a model's own
+    "smoothing_ms": "window that a posterior is pooled over",
+    "threshold": "posterior that every keyword must reach",
+    "unknown_bias": "added to the logit of _unknown_",
+    "release": "share of the threshold below which an utterance ends",
+    "min_duration_ms": "time for which the threshold must be reached",
+    "refractory_ms": "from a detection to the next of the same keyword, at least",
+    "hold_ms": "time that a keyword which is part of longer ones waits for them",
+}
 
 
-def operating_point(stream: ScoredStream, outcome: Outcome, keywords: Columns = slice(None)) -> dict[str, Any]:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `score_recordings`."""
+    parser.add_argument("model", metavar="MODEL", help="an ONNX file, or the name of a model that comes with kws")
+    parser.add_argument("recordings", metavar="RECORDINGS", help="a recording set: a folder of audio with labels.csv")
+    add = parser.add_argument
+    add("--tolerance-ms", type=float, default=1000.0, metavar="MS", help="from a word's end to its detection, at most")
+    add("--workers", type=int, default=0, metavar="N", help="threads (default: one per core)")
+    for name, meaning in DETECTOR_OPTIONS.items():
+        text = f"{meaning} (default: the model's own)"
+        add(f"--{name.replace('_', '-')}", type=float, default=argparse.SUPPRESS, metavar="X", help=text)
+
+
+def keyword_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What was parsed, the detector's options in a table of their own: `detector`."""
+    given = vars(options)
+    detector = {name: given.pop(name) for name in DETECTOR_OPTIONS if name in given}
+    return {**given, "detector": detector}
+
+
+def score_recordings(
+    model: SpotterModel,
+    recordings: Path,
+    tolerance_ms: float = 1000.0,
+    workers: int = 0,
+    detector: Mapping[str, float] | None = None,
+) -> tuple[ScoredRecordings, DetectorConfig]:
+    """A model over a recording set, and its detector with what is to be changed of it.
+
+    A detection may come `tolerance_ms` after the word's end. `workers`: threads; 0: one per core. `detector`: some of
+    `DETECTOR_OPTIONS`. Raises `KwsError` for values out of range and for recordings that cannot be used.
+    """
+    for name, value in {"tolerance_ms": tolerance_ms, "workers": workers}.items():
+        if not value >= 0:
+            raise KwsError(f"{name} is {value}; it must be at least 0")
+    changes = dict(detector or {})
+    own = model.detector.with_thresholds(changes.pop("threshold", None))
+    config = DetectorConfig.from_dict({**own.to_dict(), **changes})
+    files = read_recordings(recordings.expanduser(), model.labels)
+    return ScoredRecordings(model, files, tolerance_ms / 1000, workers), config
+
+
+def operating_point(scored: ScoredRecordings, outcome: Outcome, keywords: Columns = slice(None)) -> dict[str, Any]:
     """What users meet under one setting: misses, false alarms and delay, with 95 % intervals; None where none can be.
 
     `keywords`: one of them, or all together.
     """
-    events, hits = int(np.sum(stream.events[keywords])), int(np.sum(outcome.hits[keywords]))
+    events, hits = int(np.sum(scored.events[keywords])), int(np.sum(outcome.hits[keywords]))
     alarms, wrong = int(np.sum(outcome.false_alarms[keywords])), int(np.sum(outcome.wrong[keywords]))
-    delays = [1000 * s for one in np.atleast_1d(np.arange(len(stream.keywords))[keywords]) for s in outcome.delays[one]]
-    hours = stream.negative_hours
+    delays = [1000 * s for one in np.atleast_1d(np.arange(len(scored.keywords))[keywords]) for s in outcome.delays[one]]
+    hours = scored.negative_hours
     low, high = wilson_interval(events - hits, events)
     return {
         "events": events,
@@ -53,24 +100,24 @@ def operating_point(stream: ScoredStream, outcome: Outcome, keywords: Columns = 
 class Sweep:
     """Outcomes for one threshold of all keywords after another, from the lowest."""
 
-    def __init__(self, stream: ScoredStream, detector: DetectorConfig) -> None:
-        self.stream = stream
-        self.outcomes = stream.outcomes([with_threshold(detector, threshold) for threshold in THRESHOLDS])
+    def __init__(self, scored: ScoredRecordings, detector: DetectorConfig) -> None:
+        self.scored = scored
+        self.outcomes = scored.outcomes([detector.with_thresholds(threshold) for threshold in THRESHOLDS])
 
     def curve(self, keywords: Columns = slice(None)) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """False alarms per hour and false rejection rate `[P]` of one keyword, or of all together."""
-        events = max(1, int(np.sum(self.stream.events[keywords])))
+        events = max(1, int(np.sum(self.scored.events[keywords])))
         alarms = np.array([np.sum(outcome.false_alarms[keywords]) for outcome in self.outcomes])
         hits = np.array([np.sum(outcome.hits[keywords]) for outcome in self.outcomes])
-        return alarms / self.stream.negative_hours, 1 - hits / events
+        return alarms / self.scored.negative_hours, 1 - hits / events
 
     def at(self, target: float, keywords: Columns = slice(None)) -> dict[str, Any] | None:
         """The operating point with the fewest misses among those of at most `target` false alarms per hour."""
         alarms, misses = self.curve(keywords)
-        place = false_rejection_at(misses, alarms, target)
-        if place is None:
+        index = false_rejection_at(misses, alarms, target)
+        if index is None:
             return None
-        return {"threshold": THRESHOLDS[place], **operating_point(self.stream, self.outcomes[place], keywords)}
+        return {"threshold": THRESHOLDS[index], **operating_point(self.scored, self.outcomes[index], keywords)}
 
 
 def interval_line(title: str, point: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kws.errors import KwsError
 from kws.config import BCResNetConfig
 
 SUB_BANDS = 5
@@ -135,7 +136,7 @@ class BroadcastedClassifier(nn.Module):
         """`ValueError` if `n_features` cannot be halved three times into `SUB_BANDS` equal bands."""
         super().__init__()
         if n_features % (8 * SUB_BANDS):
-            raise ValueError(
+            raise KwsError(
                 f"model bcresnet halves the features three times into {SUB_BANDS} equal bands: "
                 f"{n_features} is not a multiple of {8 * SUB_BANDS}"
             )

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kws.errors import KwsError
 from kws import __version__
 from kws.config import FrontendConfig, model_from_dict
 from kws.model.spotter import KeywordSpotter
@@ -22,7 +23,7 @@ _MODEL = "model."
 _RENAMED = {"feature_mean": "normalize.mean", "feature_std": "normalize.std"}  # tensors of the first checkpoints
 
 
-class CheckpointError(ValueError):
+class CheckpointError(KwsError):
     """A file that is not a usable checkpoint."""
 
 

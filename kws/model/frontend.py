@@ -12,6 +12,7 @@ import torchaudio.functional as audio_functional
 from torch import Tensor, nn
 
 from kws.config import FrontendConfig
+from kws.errors import KwsError
 
 
 class Frontend(nn.Module):
@@ -55,7 +56,7 @@ class Frontend(nn.Module):
         """
         hop_length = self.config.hop_length
         if waveform.shape[-1] == 0 or waveform.shape[-1] % hop_length:
-            raise ValueError(f"a block of {waveform.shape[-1]} samples is not a multiple of hop_length {hop_length}")
+            raise KwsError(f"a block of {waveform.shape[-1]} samples is not a multiple of hop_length {hop_length}")
         samples = torch.cat([state, waveform], dim=-1)
         with torch.autocast(waveform.device.type, enabled=False):  # powers span more than half precision holds
             power = self.power_spectrum(self._frames(samples))

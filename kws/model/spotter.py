@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from kws.errors import KwsError
 from kws.config import BCResNetConfig, FrontendConfig, ModelConfig, RecurrentConfig
 from kws.model.bcresnet import BroadcastedClassifier
 from kws.model.frontend import Frontend, Normalization
@@ -58,7 +59,7 @@ class KeywordSpotter(Serial):
             ValueError: if S is not a positive multiple of `frame_length`.
         """
         if waveform.shape[-1] % self.frame_length:
-            raise ValueError(f"a block of {waveform.shape[-1]} samples is not a multiple of {self.frame_length}")
+            raise KwsError(f"a block of {waveform.shape[-1]} samples is not a multiple of {self.frame_length}")
         masks = [] if mask is None else [mask]
         return chain([self.frontend, self.normalize, *masks, self.classifier], waveform, state)
 

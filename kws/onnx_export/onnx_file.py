@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from kws.errors import KwsError
 from kws import __version__
 from kws.model.layer import Layer
 from kws.model.spotter import KeywordSpotter
@@ -50,18 +51,18 @@ def export_onnx(
     """
     frontend, model = spotter.frontend_config, spotter.model_config
     if not isinstance(spotter.classifier, Layer):
-        raise ValueError(
+        raise KwsError(
             f"{model.architecture} hears whole clips and cannot be streamed; export a recurrent model, e.g. model=small"
         )
     stride = spotter.classifier.stride
     hops = hops_per_step or stride
     if hops % stride:
-        raise ValueError(
+        raise KwsError(
             f"hops_per_step {hops_per_step} is not a multiple of the {stride} hops of a logits frame "
             f"(model.time_stride)"
         )
     if precision == "int8" and batch_size != 1:
-        raise ValueError(
+        raise KwsError(
             f"batch_size {batch_size} does not go with precision int8, whose scales are taken over a whole step: "
             "a stream would depend on its neighbours; choose float32"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kws.errors import KwsError
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.trace import after_frontend
 from kws.runtime.onnx_model import open_session
@@ -15,7 +16,7 @@ STEPS, TOLERANCE = 50, 1e-4
 INT8_TOLERANCE = 0.2  # mean difference of posteriors; a wrong scale gives more. Accuracy is judged by kws.evaluate
 
 
-class ExportError(ValueError):
+class ExportError(KwsError):
     """An exported model that does not do what the checkpoint does."""
 
 

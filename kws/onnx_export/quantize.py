@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from kws.errors import KwsError
 from kws.onnx_export.shrink import add_constant, add_node, rename
 
 QUANTIZED_OPS = ("DynamicQuantizeLSTM", "MatMulInteger", "DynamicQuantizeMatMul", "QLinearConv", "DequantizeLinear")
@@ -32,7 +33,7 @@ def quantize(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType, quantize_dynamic  # kws.runtime.onnx_model loads onnxruntime first
 
     if found := sorted({node.op_type for node in model.graph.node} & set(QUANTIZED_OPS)):
-        raise ValueError(f"the model is quantised already ({', '.join(found)}); quantise the float32 one")
+        raise KwsError(f"the model is quantised already ({', '.join(found)}); quantise the float32 one")
     with tempfile.TemporaryDirectory() as folder, _without_advice():
         path = Path(folder) / "int8.onnx"
         quantize_dynamic(

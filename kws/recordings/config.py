@@ -6,16 +6,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kws.config import SPLITS, DataConfig
+from kws.errors import KwsError
 
 
 def _at_least(name: str, value: float, low: float, *, above: bool = False) -> None:
     if not (value > low if above else value >= low):
-        raise ValueError(f"{name} is {value}; it must be {'above' if above else 'at least'} {low:g}")
+        raise KwsError(f"{name} is {value}; it must be {'above' if above else 'at least'} {low:g}")
 
 
 def _ordered(name: str, low: float, high: float) -> None:
     if not low <= high:
-        raise ValueError(f"{name}_min {low} is above {name}_max {high}")
+        raise KwsError(f"{name}_min {low} is above {name}_max {high}")
 
 
 @dataclass
@@ -49,7 +50,7 @@ class MakeStreamConfig:
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
-            raise ValueError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
+            raise KwsError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
         for name in ("positive_hours", "negative_hours", "pause_ms_min", "rt60_ms_min", "workers"):
             _at_least(name, getattr(self, name), 0)
         _at_least("positive_hours + negative_hours", self.positive_hours + self.negative_hours, 0, above=True)
@@ -58,16 +59,16 @@ class MakeStreamConfig:
 
         for name in (*shares, "echo_probability"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+                raise KwsError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
         if self.speech_share + self.word_share > 1:
-            raise ValueError(
+            raise KwsError(
                 f"speech_share {self.speech_share} and word_share {self.word_share} are more than 1 together"
             )
         for name in ("pause_ms", "snr_db", "level_db", "rt60_ms", "direct_db"):
             _ordered(name, getattr(self, f"{name}_min"), getattr(self, f"{name}_max"))
         _at_least("rt60_ms_min", self.rt60_ms_min, 0, above=True)
         if self.level_db_max > 0:
-            raise ValueError(f"level_db_max is {self.level_db_max}; it must be at most 0, full scale")
+            raise KwsError(f"level_db_max is {self.level_db_max}; it must be at most 0, full scale")
 
 
 @dataclass
@@ -124,6 +125,6 @@ class CalibrateConfig:
     def __post_init__(self) -> None:
         _at_least("target_fa_per_hour", self.target_fa_per_hour, 0, above=True)
         if self.detector.unknown_bias is None and not self.unknown_biases:
-            raise ValueError("unknown_biases is empty; name at least one, e.g. [0]")
+            raise KwsError("unknown_biases is empty; name at least one, e.g. [0]")
         _at_least("tolerance_ms", self.tolerance_ms, 0)
         _at_least("workers", self.workers, 0)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from kws.errors import KwsError
 from kws.audio.files import duration
 
 LABELS_FILE = "labels.csv"
@@ -16,7 +17,7 @@ COLUMNS = ("file", "onset", "offset", "keyword")
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
 
 
-class RecordingsError(ValueError):
+class RecordingsError(KwsError):
     """A recording set that cannot be used: one sentence that names the file, and the line of its labels."""
 
 

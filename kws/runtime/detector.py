@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from kws.config import UNKNOWN
+from kws.errors import KwsError
 from kws.runtime.posteriors import POOLINGS, Smoothed, Smoother, pool_posteriors, total
 from kws.system.arrays import Float64
 
@@ -39,16 +40,22 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
-            raise ValueError(f"detector.pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}")
+            raise KwsError(f"detector.pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}")
         named = {f"thresholds[{keyword}]": value for keyword, value in self.thresholds.items()}
         for name, value in {"threshold": self.threshold, "release": self.release, **named}.items():
             if not 0 < value <= 1:
-                raise ValueError(f"detector.{name} is {value}; it must be above 0 and at most 1")
+                raise KwsError(f"detector.{name} is {value}; it must be above 0 and at most 1")
         if not abs(self.unknown_bias) < math.inf:
-            raise ValueError(f"detector.unknown_bias is {self.unknown_bias}; it must be a number")
+            raise KwsError(f"detector.unknown_bias is {self.unknown_bias}; it must be a number")
         for name in ("smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"detector.{name} is {getattr(self, name)}; it must be at least 0")
+                raise KwsError(f"detector.{name} is {getattr(self, name)}; it must be at least 0")
+
+    def with_thresholds(self, thresholds: Mapping[str, float] | float | None) -> DetectorConfig:
+        """Other thresholds: those of single keywords, or one for all of them; None: the same."""
+        if isinstance(thresholds, Mapping):
+            return replace(self, thresholds={**self.thresholds, **thresholds})
+        return self if thresholds is None else replace(self, threshold=thresholds, thresholds={})
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types."""
@@ -59,11 +66,11 @@ class DetectorConfig:
         """What `to_dict` gave. Raises `ValueError` for a name or a value that is not one of this class."""
         if unknown := sorted(set(values) - set(cls.__dataclass_fields__)):
             known = ", ".join(cls.__dataclass_fields__)
-            raise ValueError(f"detector has no option {', '.join(unknown)}; it has {known}")
+            raise KwsError(f"detector has no option {', '.join(unknown)}; it has {known}")
         try:
             return cls(**values)
         except (TypeError, AttributeError) as error:
-            raise ValueError(f"detector holds a value of a wrong type: {error}") from error
+            raise KwsError(f"detector holds a value of a wrong type: {error}") from error
 
 
 class Detection(NamedTuple):
@@ -121,7 +128,7 @@ class Detector:
         self._longer = longer_keywords(list(self.keywords)) if config.suppress is None else config.suppress
         for name in [*config.thresholds, *self._longer, *(name for names in self._longer.values() for name in names)]:
             if name not in self.keywords:
-                raise ValueError(f"detector names {name!r}; the model's keywords are {', '.join(self.keywords)}")
+                raise KwsError(f"detector names {name!r}; the model's keywords are {', '.join(self.keywords)}")
         self.thresholds = np.full(len(self.labels), np.inf)
         for name, k in self.keywords.items():
             self.thresholds[k] = config.thresholds.get(name, config.threshold)

@@ -14,7 +14,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import numpy as np
 import onnxruntime
 
+from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detector, DetectorConfig
+from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32, Int16
 
 Samples = Float32 | Int16
@@ -22,10 +24,6 @@ Samples = Float32 | Int16
 FORMAT = 1
 SIZES = ("sample_rate", "hop_length", "frame_length", "block_size", "clip_length", "state_size")
 MAX_SAMPLE = 10.0  # a float sample beyond this was never scaled to [-1, 1]
-
-
-class ModelError(ValueError):
-    """A file that is not a keyword spotter that this version can run."""
 
 
 def open_session(model: str | bytes, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -46,8 +44,6 @@ def not_ours(path: Path, what: str) -> ModelError:
 
 def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
     """The session and the metadata of any kws model, its features variant included. Raises `ModelError`."""
-    if not path.is_file():
-        raise ModelError(f"{path} is not a file; give an ONNX model made by python -m kws.export")
     try:
         session = open_session(str(path), threads)
     except Exception as error:  # onnxruntime's own classes share no base class
@@ -66,7 +62,7 @@ def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, di
 def _contradiction(metadata: dict[str, Any]) -> str | None:
     """What is wrong with the metadata of a file, if anything."""
     if "kws_format" not in metadata:
-        return "its metadata has no kws_format; export it with python -m kws.export"
+        return "its metadata has no kws_format; export it with kws export"
     if metadata["kws_format"] != FORMAT:
         return f"its format is {metadata['kws_format']}; use the version of kws that it was made with"
     if missing := [key for key in ("labels", *SIZES, "detector") if key not in metadata]:
@@ -94,8 +90,11 @@ class SpotterModel:
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
-        """Load `path`. Raises `ModelError`, naming the file, if it is missing, no kws model, or contradicts itself."""
-        self.path = Path(path)
+        """Load a file, or a shipped model by its name.
+
+        Raises `ModelError`, naming the file, if it is missing, no kws model, or contradicts itself.
+        """
+        self.path = find_model(path)
         self.session, self.metadata = load(self.path, threads)
         self.labels = tuple(str(label) for label in self.metadata["labels"])
         self.sample_rate, self.hop_length, self.frame_length, self.block_size, self.clip_length, self.state_size = (
@@ -121,7 +120,7 @@ class SpotterModel:
         if "features" in values:
             raise ModelError(
                 f"{self.path} takes features, not audio: it is for a device that makes them itself (docs/devices.md); "
-                "export it with variant=waveform to run it here"
+                "export it with --variant waveform to run it here"
             )
         if set(values) != set(promised):
             raise not_ours(self.path, f"its inputs and outputs are {', '.join(values)}, not {', '.join(promised)}")
@@ -162,7 +161,7 @@ class Stepper:
         if model.batch_size not in (streams, None):
             raise ModelError(
                 f"{model.path} steps {model.batch_size} streams at once, not {streams}; export it with "
-                f"batch_size={streams}, or with batch_size=0 for any number"
+                f"--batch-size {streams}, or with --batch-size 0 for any number"
             )
         self._session = model.session
         self.waveform: Float32 = np.zeros((streams, model.block_size), np.float32)
@@ -230,15 +229,15 @@ def as_float(samples: Samples) -> Float32:
     """One channel `[n]`, float32 in [-1, 1] or int16 -> float32 `[n]`. Raises `ValueError` for anything else."""
     if not isinstance(samples, np.ndarray) or samples.dtype not in (np.float32, np.int16):
         given = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
-        raise ValueError(f"samples are {given}; give a numpy array of float32 in [-1, 1] or of int16")
+        raise KwsError(f"samples are {given}; give a numpy array of float32 in [-1, 1] or of int16")
     if samples.ndim != 1:
-        raise ValueError(f"samples have shape {list(samples.shape)}; give one channel, [n]")
+        raise KwsError(f"samples have shape {list(samples.shape)}; give one channel, [n]")
     if samples.dtype == np.int16:
         return samples * np.float32(1 / 32768)
     if len(samples) and not (samples.min() >= -MAX_SAMPLE and samples.max() <= MAX_SAMPLE):  # false for NaN
         if np.isfinite(samples).all():
-            raise ValueError(f"samples reach {np.abs(samples).max():g}; float samples must be scaled to [-1, 1]")
-        raise ValueError("samples hold NaN or infinity; give finite numbers only")
+            raise KwsError(f"samples reach {np.abs(samples).max():g}; float samples must be scaled to [-1, 1]")
+        raise KwsError("samples hold NaN or infinity; give finite numbers only")
     return samples.astype(np.float32, copy=False)
 
 

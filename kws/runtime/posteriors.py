@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from kws.errors import KwsError
 from kws.system.arrays import Float64
 
 POOLINGS = ("sum", "mean")
@@ -31,7 +32,7 @@ def evidence(logits: ArrayLike, pooling: str) -> Float64:
         return z / total(z)
     if pooling == "sum":
         return np.exp(z.clip(-MAX_LOGIT, MAX_LOGIT))
-    raise ValueError(f"pooling is {pooling!r}; choose one of {', '.join(POOLINGS)}")
+    raise KwsError(f"pooling is {pooling!r}; choose one of {', '.join(POOLINGS)}")
 
 
 def pool_posteriors(logits: ArrayLike, pooling: str) -> Float64:
@@ -70,9 +71,9 @@ class Smoother:
         """The next logits `[T, K]`, any T, smoothed in short chunks. Raises `ValueError` for another shape, or NaN."""
         z = np.asarray(logits)
         if z.ndim != 2 or z.shape[1] != self._n_labels:
-            raise ValueError(f"logits have shape {list(z.shape)}; the detector takes [frames, {self._n_labels}]")
+            raise KwsError(f"logits have shape {list(z.shape)}; the detector takes [frames, {self._n_labels}]")
         if not np.isfinite(z).all():
-            raise ValueError("logits hold NaN or infinity; the model's output cannot be used")
+            raise KwsError("logits hold NaN or infinity; the model's output cannot be used")
         for first in range(0, len(z), CHUNK):
             new = evidence(z[first : first + CHUNK] + self._bias, self._pooling)
             seen = np.concatenate([self._history, new])

@@ -10,6 +10,8 @@ from collections.abc import Collection
 
 import numpy as np
 
+from kws.errors import KwsError
+
 # Sound-alikes of the ten core words of Speech Commands, each within a sentence of its own.
 SOUND_ALIKES = """
     I know the answer|do you know him|who knows what happened|it was not known|nobody knew her|the nose of the dog|
@@ -142,4 +144,4 @@ def sentence(rng: np.random.Generator, keywords: Collection[str], split: str, so
             text = text[: place.start()] + one_of(WORD_LISTS[place[1]]) + text[place.end() :]
         if not holds(text, keywords):
             return text
-    raise ValueError(f"no sentence can be made without {', '.join(sorted(keywords))}; set speech_share=0")
+    raise KwsError(f"no sentence can be made without {', '.join(sorted(keywords))}; set speech_share=0")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from kws.system.errors import DiskFullError
+from kws.errors import DiskFullError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

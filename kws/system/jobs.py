@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kws.system.errors import DataError
+from kws.errors import DataError
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from kws.config import TrainConfig
+from kws.errors import KwsError
 from kws.model.checkpoint import read_header, read_tensors, save_checkpoint
 from kws.model.spotter import KeywordSpotter
 from kws.training.run_log import BEST, LAST
@@ -71,7 +72,7 @@ def restore_run(
         if then != now[group]:
             keys = [key for key in now[group] if then.get(key) != now[group][key]] if isinstance(then, dict) else []
             names = ", ".join(f"{group}.{key}" for key in keys) or group
-            raise ValueError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
+            raise KwsError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
     averaged.module.load_state_dict(read_tensors(path, "model."))
     averaged.n_averaged.copy_(read_tensors(path, "n_averaged")[""])
     spotter.load_state_dict(read_tensors(path, "raw."))

@@ -1,10 +1,10 @@
-"""A model over a stream: its logits once, then detections and their outcome for any number of detector settings."""
+"""A model over a recording set: its logits once, then detections and their outcome for any detector settings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,7 +24,7 @@ from kws.system.jobs import cores
 
 @dataclass
 class Outcome:
-    """What became of the events and detections of a stream under one setting, by keyword `[K]` of `ScoredStream`.
+    """What became of events and detections under one setting, by keyword `[K]` of `ScoredRecordings`.
 
     The first detection of the event's keyword, from its onset until the tolerance after its end, is a hit. Others in
     that time are wrong (another keyword, or a second time); those in the rest, the negative time, are false alarms.
@@ -37,8 +37,8 @@ class Outcome:
     verdicts: list[tuple[Recording, Detection, str]] = field(default_factory=list)  # hit | wrong | false alarm
 
 
-class ScoredStream:
-    """The logits of a model over every file of a stream; thread by thread, each file from the zero state."""
+class ScoredRecordings:
+    """The logits of a model over every file of a recording set; thread by thread, each file from the zero state."""
 
     def __init__(
         self,
@@ -138,11 +138,6 @@ class ScoredStream:
                 verdict = "wrong" if inside else "false alarm"
                 (result.wrong if inside else result.false_alarms)[k] += 1
             result.verdicts.append((file, detection, verdict))
-
-
-def with_threshold(config: DetectorConfig, threshold: float) -> DetectorConfig:
-    """The same setting with one threshold for all keywords."""
-    return replace(config, threshold=threshold, thresholds={})
 
 
 # Posteriors from 0.27 to 1 - 6e-6 in steps of log-odds, short ones where a model trained with smoothed labels ends.
