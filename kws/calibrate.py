@@ -153,7 +153,7 @@ def check_recordings(scored: ScoredRecordings, target: float) -> None:
         )
     if missing := [name for name, count in zip(scored.keywords, scored.events, strict=True) if not count]:
         raise KwsError(
-            f"the recordings never say {', '.join(missing)}; calibrate on a set with every keyword of the model"
+            f"the recording set never says {', '.join(missing)}; calibrate on one with every keyword of the model"
         )
 
 

@@ -41,8 +41,8 @@ def minute_of_speech(corpus, sample_rate, rng):
 def main() -> None:
     started = time.perf_counter()
     run("-m", "kws.train", "experiment=demo", f"run_dir={RUN_DIR}", *sys.argv[1:])
-    run("-m", "kws.evaluate", f"model={RUN_DIR}/best.safetensors", "split=test")
-    run("-m", "kws.export", f"checkpoint={RUN_DIR}/best.safetensors")
+    run("-m", "kws.evaluate", f"model={RUN_DIR}/best.safetensors", "split=test", f"output={RUN_DIR}/best-test")
+    run("-m", "kws.export", f"{RUN_DIR}/best.safetensors")
 
     spotter = StreamingSpotter(RUN_DIR / "best.onnx")
     model = spotter.model

@@ -88,8 +88,8 @@ def train(model: str, seed: int, teacher: str, options: argparse.Namespace) -> d
     row: dict[str, Any] = {"seed": seed, "seconds": read(folder / "result.json")["seconds"]}
     for ending, precision in PRECISIONS.items():
         file = folder / f"{model}{ending}.onnx"
-        once(file, "kws.export", f"checkpoint={folder / 'best.safetensors'}", f"precision={precision}",
-             "hops_per_step=4", "licence=CC-BY-4.0", f"output={file}")  # fmt: skip
+        once(file, "kws.export", str(folder / "best.safetensors"), "--precision", precision,
+             "--hops-per-step", "4", "--licence", "CC-BY-4.0", "--output", str(file))  # fmt: skip
         report = folder / f"{file.stem}-validation" / "report.json"
         source = ["data=speech_commands", *options.overrides]
         once(report, "kws.evaluate", f"model={file}", f"output={report.parent}", *source)
@@ -101,10 +101,11 @@ def train(model: str, seed: int, teacher: str, options: argparse.Namespace) -> d
 
 def on_stream(source: Path, file: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Calibrate `source` into `file`; misses and false alarms."""
-    stream = f"stream={HOURS / 'validation'}"
-    once(file, "kws.calibrate", f"model={source}", f"output={file}", stream, f"target_fa_per_hour={FALSE_ALARMS}")
+    recordings = str(HOURS / "validation")
+    budget = ["--fa-per-hour", str(FALSE_ALARMS)]
+    once(file, "kws.calibrate", str(source), recordings, *budget, "--output", str(file))
     report = file.with_name(f"{file.stem}-stream") / "report.json"
-    once(report, "kws.evaluate_stream", f"model={file}", stream, f"output={report.parent}")
+    once(report, "kws.evaluate_stream", str(file), recordings, "--output", str(report.parent))
     found, errors = read(report), read(source.with_name(f"{source.stem}-validation") / "report.json")
     return {
         "kB": file.stat().st_size / 1000,

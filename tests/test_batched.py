@@ -1,11 +1,14 @@
 """Many streams in one call: each as if it were alone, whatever its neighbours do."""
 
+import inspect
+
 import numpy as np
 import pytest
 from tiny_onnx import BLOCK_SIZE, say, write_tiny
 
 from kws.batched import BatchedSpotter
-from kws.runtime.onnx_model import ModelError
+from kws.errors import ModelError
+from kws.runtime.detector import DetectorConfig
 from kws.streaming import StreamingSpotter
 
 
@@ -66,9 +69,27 @@ def test_bad_samples_change_nothing(path):
 
 
 def test_what_cannot_be_batched_is_refused(path, tmp_path):
-    with pytest.raises(ModelError, match="steps 1 streams at once, not 4; export it with batch_size=4"):
+    with pytest.raises(ModelError, match="steps 1 streams at once, not 4; export it with --batch-size 4"):
         BatchedSpotter(write_tiny(tmp_path / "one.onnx"), 4)
     with pytest.raises(ModelError, match="int8, whose scales"):
         BatchedSpotter(write_tiny(tmp_path / "int8.onnx", batch="batch", precision="int8"), 4)
     with pytest.raises(ValueError, match="n_streams is 0"):
         BatchedSpotter(path, 0)
+
+
+@pytest.mark.parametrize("thresholds", [None, 0.97, {"yes": 1.0}])
+@pytest.mark.parametrize("detector", [None, DetectorConfig(smoothing_ms=200, threshold=0.6)])
+def test_the_options_are_those_of_one_stream(path, thresholds, detector):
+    one = StreamingSpotter(path, thresholds=thresholds, detector=detector)
+    many = BatchedSpotter(path, 2, thresholds=thresholds, detector=detector)
+    assert {tuple(each.thresholds) for each in many._detectors} == {tuple(one._detector.thresholds)}
+    speech = say("yny")
+    (first, second) = many.feed([speech, speech])
+    assert first + many.flush(0) == second + many.flush(1) == one.feed(speech) + one.flush()
+    options = [set(inspect.signature(cls.__init__).parameters) for cls in (StreamingSpotter, BatchedSpotter)]
+    assert options[1] - options[0] == {"n_streams"}
+    assert options[0] <= options[1]
+    for wrong in ({"thresholds": 2.0}, {"thresholds": {"maybe": 0.5}}):
+        for cls, more in ((StreamingSpotter, ()), (BatchedSpotter, (2,))):
+            with pytest.raises(ValueError, match=r"threshold is 2|names 'maybe'"):
+                cls(path, *more, **wrong)

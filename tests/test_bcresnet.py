@@ -1,7 +1,6 @@
 """BC-ResNet against the paper's figures, numpy and plain convolutions; and whole clips where others stream."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hydra.errors import HydraException
 from safetensors.torch import load_file, save_file
 from tone_words import WORDS, write_tone_words
 
-import kws.export
+from kws import cli
 from kws.config import BCResNetConfig, FolderConfig, FrontendConfig, RecurrentConfig, model_from_dict
 from kws.evaluate import EvaluateConfig, evaluate
 from kws.model import bcresnet
@@ -266,15 +265,12 @@ def test_a_checkpoint_from_before_there_were_two_architectures(tmp_path):
     assert loaded.model_config == RecurrentConfig(hidden_size=8)
 
 
-def test_export_ends_in_one_sentence(tmp_path, monkeypatch, capsys):
+def test_export_ends_in_one_sentence(tmp_path, capsys):
     path = tmp_path / "b.safetensors"
     save_checkpoint(path, make())
-    monkeypatch.setattr(sys, "argv", ["kws.export", f"checkpoint={path}", f"hydra.run.dir={tmp_path}"])
-    with pytest.raises(SystemExit) as end:
-        kws.export.main()
-    assert end.value.code == 1
-    assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: bcresnet hears whole clips and cannot be streamed; export a recurrent model, e.g. model=small"
+    assert cli.main(["export", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        "error: bcresnet hears whole clips and cannot be streamed; export a recurrent model, e.g. model=small\n"
     )
     assert not list(tmp_path.glob("*.onnx*"))
 

@@ -15,7 +15,6 @@ import soundfile
 from tiny_onnx import write_tiny
 
 from kws.calibrate import calibrate, choose
-from kws.recordings.config import CalibrateConfig, DetectorChanges
 from kws.streaming import SpotterModel, StreamingSpotter
 
 RATE = 16000
@@ -70,7 +69,7 @@ def test_of_equal_thresholds_the_middle_one() -> None:
 
 
 def test_thresholds_are_written_and_used(model: Path, stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    point = calibrate(CalibrateConfig(str(model), str(stream), target_fa_per_hour=150.0))
+    point = calibrate(model, stream, fa_per_hour=150.0)
     assert point["fa_per_hour"] <= 150.001
     assert point["fa_interval"][0] <= point["fa_per_hour"] <= point["fa_interval"][1]
     assert 0 < point["misses"] < 20
@@ -89,8 +88,8 @@ def test_thresholds_are_written_and_used(model: Path, stream: Path, capsys: pyte
 def test_a_larger_budget_misses_less(model: Path, stream: Path, tmp_path: Path) -> None:
     misses = []
     for target in (120.0, 240.0, 1200.0):
-        config = CalibrateConfig(str(model), str(stream), target, output=str(tmp_path / "out" / "c.onnx"))
-        misses.append(calibrate(config)["misses"])
+        point = calibrate(model, stream, fa_per_hour=target, output=tmp_path / "out" / "c.onnx")
+        misses.append(point["misses"])
     assert misses == sorted(misses, reverse=True)
     assert misses[0] > misses[-1]
     assert SpotterModel(model).detector.thresholds == {"no": 0.8}  # the input was left alone
@@ -99,15 +98,11 @@ def test_a_larger_budget_misses_less(model: Path, stream: Path, tmp_path: Path) 
 def test_the_bias_with_the_fewest_misses_is_kept(model: Path, stream: Path, tmp_path: Path) -> None:
     misses = {}
     for bias in (0.0, 30.0):
-        changes = DetectorChanges(unknown_bias=bias)
-        config = CalibrateConfig(str(model), str(stream), 120.0, detector=changes, output=str(tmp_path / "c.onnx"))
-        misses[bias] = calibrate(config)["misses"]
+        changes, output = {"unknown_bias": bias}, tmp_path / "c.onnx"
+        misses[bias] = calibrate(model, stream, fa_per_hour=120.0, detector=changes, output=output)["misses"]
         assert SpotterModel(tmp_path / "c.onnx").detector.unknown_bias == bias
     assert len(set(misses.values())) > 1
-    config = CalibrateConfig(
-        str(model), str(stream), 120.0, unknown_biases=list(misses), output=str(tmp_path / "c.onnx")
-    )
-    point = calibrate(config)
+    point = calibrate(model, stream, fa_per_hour=120.0, unknown_biases=list(misses), output=tmp_path / "c.onnx")
     assert point["misses"] == min(misses.values())
     chosen = SpotterModel(tmp_path / "c.onnx").detector.unknown_bias
     assert misses[chosen] == point["misses"]
@@ -116,7 +111,7 @@ def test_the_bias_with_the_fewest_misses_is_kept(model: Path, stream: Path, tmp_
 def test_audio_that_is_too_short_is_refused_with_the_hours_needed(model: Path, stream: Path) -> None:
     before = model.read_bytes()
     with pytest.raises(ValueError, match=r"holds 0\.0\d h without keywords; to support 0\.5 .* it needs 6\.0 h"):
-        calibrate(CalibrateConfig(str(model), str(stream)))
+        calibrate(model, stream)
     assert model.read_bytes() == before
 
 
@@ -124,25 +119,41 @@ def test_streams_and_models_that_cannot_be_calibrated(model: Path, stream: Path,
     labels = (stream / "labels.csv").read_text()
     (stream / "labels.csv").write_text(labels.replace(",no", ",_unknown_"))
     with pytest.raises(ValueError, match="never says no"):
-        calibrate(CalibrateConfig(str(model), str(stream), 1000.0))
+        calibrate(model, stream, fa_per_hour=1000.0)
     (stream / "labels.csv").write_text(labels)
     lines = labels.splitlines()
     (stream / "labels.csv").write_text("\n".join([*lines[:5], *lines[11:15]]) + "\n")  # the loudest are not to be found
-    with pytest.raises(ValueError, match=r"no thresholds keep .*tiny\.onnx at 120 .* raise target_fa_per_hour"):
-        calibrate(CalibrateConfig(str(model), str(stream), 120.0, unknown_biases=[0.0]))
+    with pytest.raises(ValueError, match=r"no thresholds keep .*tiny\.onnx at 120 .* raise --fa-per-hour"):
+        calibrate(model, stream, fa_per_hour=120.0, unknown_biases=[0.0])
     with pytest.raises(ValueError, match="unknown_biases is empty"):
-        CalibrateConfig("m", "s", unknown_biases=[])
-    with pytest.raises(ValueError, match="target_fa_per_hour is 0"):
-        CalibrateConfig("m", "s", 0)
+        calibrate(model, stream, unknown_biases=[])
+    with pytest.raises(ValueError, match="fa_per_hour is 0"):
+        calibrate(model, stream, fa_per_hour=0)
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["tiny.onnx"]
 
 
 def test_the_command(model: Path, stream: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kws.calibrate", f"model={model}", f"stream={stream}", "target_fa_per_hour=300"]
-    done = subprocess.run([*command, f"output={tmp_path}/c.onnx"], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "kws.calibrate", model, stream, "--smoothing-ms", "300"]
+    output = tmp_path / "c.onnx"
+    options = ["--fa-per-hour", "300", "--output", output, "--unknown-biases", "0", "1"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "threshold events" in done.stdout
-    done = subprocess.run(command[:-1], capture_output=True, text=True, timeout=120)
+    assert SpotterModel(output).detector.smoothing_ms == 300
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert "it needs 6.0 h" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_shipped_model_is_not_replaced(stream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = tmp_path / "shipped" / "tiny.onnx"
+    shipped.parent.mkdir()
+    before = write_tiny(shipped).read_bytes()
+    monkeypatch.setattr("kws.runtime.shipped.FOLDER", shipped.parent)
+    monkeypatch.chdir(tmp_path)
+    calibrate("tiny", stream, fa_per_hour=300.0)
+    assert shipped.read_bytes() == before
+    assert SpotterModel(tmp_path / "tiny.onnx").metadata["card"]["operating_point"]["target_fa_per_hour"] == 300
+    with pytest.raises(ValueError, match=r"tiny\.onnx is already there; name the file"):
+        calibrate(shipped, stream, fa_per_hour=300.0)

@@ -20,12 +20,8 @@ def test_every_group_member_composes(member):
     [
         ("evaluate", ["model=x"]),
         ("evaluate", ["model=x", "data=folder"]),
-        ("export", ["checkpoint=x"]),
         ("make_stream", ["output=x"]),
         ("make_stream", ["output=x", "data=synthetic"]),
-        ("evaluate_stream", ["model=x", "stream=y"]),
-        ("calibrate", ["model=x", "stream=y"]),
-        ("benchmark", ["model=x"]),
     ],
 )
 def test_every_command_composes(name, overrides):

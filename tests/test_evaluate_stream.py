@@ -6,7 +6,6 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,8 @@ import soundfile
 from tiny_onnx import say, write_tiny
 
 from kws.evaluate_stream import evaluate_stream
-from kws.evaluation.stream_scores import ScoredStream
+from kws.evaluation.recording_scores import ScoredRecordings
 from kws.evaluation.tf_streaming import TfCounts, found_words, tf_counts
-from kws.recordings.config import DetectorChanges, EvaluateStreamConfig
 from kws.recordings.labels import Event, RecordingsError, read_recordings
 from kws.runtime.onnx_model import SpotterModel
 from kws.streaming import StreamingSpotter
@@ -61,7 +59,7 @@ def stream(tmp_path: Path) -> Path:
 
 
 def test_known_counts(model: Path, stream: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report = evaluate_stream(EvaluateStreamConfig(str(model), str(stream), output=str(tmp_path / "out")))
+    report = evaluate_stream(model, stream, output=tmp_path / "out")
     point = report["own_thresholds"]["all"]
     assert (point["events"], point["misses"], point["false_alarms"], point["wrong_in_keyword_time"]) == (7, 2, 1, 1)
     by = report["own_thresholds"]["keywords"]
@@ -84,8 +82,7 @@ def test_known_counts(model: Path, stream: Path, tmp_path: Path, capsys: pytest.
 
 
 def test_targets_choose_the_fewest_misses(model: Path, stream: Path, tmp_path: Path) -> None:
-    config = EvaluateStreamConfig(str(model), str(stream), targets=[0.1, 1000.0], output=str(tmp_path / "out"))
-    report = evaluate_stream(config)
+    report = evaluate_stream(model, stream, targets=[0.1, 1000.0], output=tmp_path / "out")
     strict, loose = report["targets"]["0.1"]["all"], report["targets"]["1000"]["all"]
     assert strict["false_alarms"] == 0
     assert strict["misses"] > loose["misses"] == 2
@@ -98,7 +95,7 @@ def test_targets_choose_the_fewest_misses(model: Path, stream: Path, tmp_path: P
 
 def test_detections_are_those_of_the_runtime(model: Path, stream: Path) -> None:
     loaded = SpotterModel(model)
-    scored = ScoredStream(loaded, read_recordings(stream, loaded.labels), 1.0, workers=2, progress=False)
+    scored = ScoredRecordings(loaded, read_recordings(stream, loaded.labels), 1.0, workers=2, progress=False)
     verdicts = scored.outcomes([loaded.detector])[0].verdicts
     expected = []
     for name in ("a.wav", "b.wav", "c.wav"):
@@ -108,17 +105,15 @@ def test_detections_are_those_of_the_runtime(model: Path, stream: Path) -> None:
 
 
 def test_options_of_the_detector_may_be_changed(model: Path, stream: Path, tmp_path: Path) -> None:
-    config = EvaluateStreamConfig(
-        str(model), str(stream), output=str(tmp_path / "out"), detector=DetectorChanges(threshold=1.0)
-    )
-    assert evaluate_stream(config)["own_thresholds"]["keywords"]["yes"]["misses"] == 4
+    report = evaluate_stream(model, stream, output=tmp_path / "out", detector={"threshold": 1.0})
+    assert report["own_thresholds"]["keywords"]["yes"]["misses"] == 4
     with pytest.raises(ValueError, match=r"detector\.release is 2"):
-        evaluate_stream(replace(config, detector=DetectorChanges(release=2.0)))
+        evaluate_stream(model, stream, output=tmp_path / "out", detector={"release": 2.0})
 
 
 def test_a_stream_without_keywords(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stream = write_stream(tmp_path / "stream", {"a.wav": ("xnx", "u-u")})
-    report = evaluate_stream(EvaluateStreamConfig(str(model), str(stream), output=str(tmp_path / "out")))
+    report = evaluate_stream(model, stream, output=tmp_path / "out")
     point = report["own_thresholds"]["all"]
     assert point["frr"] is None
     assert point["false_alarms"] == 1
@@ -128,20 +123,23 @@ def test_a_stream_without_keywords(model: Path, tmp_path: Path, capsys: pytest.C
 
 def test_a_stream_without_negative_time(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stream = write_stream(tmp_path / "stream", {"a.wav": ("y", "y")})
-    config = EvaluateStreamConfig(str(model), str(stream), output=str(tmp_path / "out"), tolerance_ms=10000)
     (stream / "labels.csv").write_text("file,onset,offset,keyword\na.wav,0,2.6,yes\n")
-    report = evaluate_stream(config)
+    report = evaluate_stream(model, stream, output=tmp_path / "out", tolerance_ms=10000)
     assert report["own_thresholds"]["all"]["misses"] == 0
     assert report["own_thresholds"]["all"]["fa_per_hour"] is None
     assert "no rate of false alarms" in capsys.readouterr().out
 
 
-def test_a_model_without_thresholds(tmp_path: Path, stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_thresholds(
+    tmp_path: Path, stream: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     bare = write_tiny(tmp_path / "bare.onnx", detector={"pooling": "sum", "smoothing_ms": 400.0})
-    report = evaluate_stream(EvaluateStreamConfig(str(bare), str(stream)))
+    report = evaluate_stream(bare, stream)
     assert not report["calibrated"]
-    assert "no thresholds of its own; python -m kws.calibrate" in capsys.readouterr().out
-    assert (tmp_path / "bare-stream" / "report.json").exists()
+    assert "no thresholds of its own; kws calibrate" in capsys.readouterr().out
+    assert (tmp_path / "here" / "bare-stream" / "report.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -168,40 +166,34 @@ def test_labels_that_are_wrong(model: Path, tmp_path: Path, labels: str | None, 
     if labels is not None:
         (stream / "labels.csv").write_text(labels)
     with pytest.raises(RecordingsError, match=message) as caught:
-        evaluate_stream(EvaluateStreamConfig(str(model), str(stream), output=str(tmp_path / "out")))
+        evaluate_stream(model, stream, output=tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_streams_that_are_none(model: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordingsError, match="is not a folder"):
-        evaluate_stream(EvaluateStreamConfig(str(model), str(tmp_path / "nothing")))
+        evaluate_stream(model, tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RecordingsError, match="holds no audio file"):
-        evaluate_stream(EvaluateStreamConfig(str(model), str(tmp_path / "empty")))
+        evaluate_stream(model, tmp_path / "empty")
     (tmp_path / "empty" / "x.wav").write_text("no audio")
     with pytest.raises(ValueError, match=r"x\.wav cannot be read as audio"):
-        evaluate_stream(EvaluateStreamConfig(str(model), str(tmp_path / "empty")))
+        evaluate_stream(model, tmp_path / "empty")
     with pytest.raises(ValueError, match="targets is 0"):
-        EvaluateStreamConfig("m", "s", targets=[0.0])
+        evaluate_stream("m", "s", targets=[0.0])
 
 
 def test_the_command(model: Path, stream: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "kws.evaluate_stream",
-        f"model={model}",
-        f"stream={stream}",
-        f"output={tmp_path / 'o'}",
-    ]
-    done = subprocess.run([*command, "detector.refractory_ms=300"], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "kws.cli", "evaluate-stream", model, stream, "--output", tmp_path / "o"]
+    options = ["--refractory-ms", "300", "--targets", "2", "20"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "FRR (95 %)" in done.stdout
-    done = subprocess.run([*command, "tolerance=3"], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    assert "at most 20 FA/h" in done.stdout
+    assert json.loads((tmp_path / "o" / "report.json").read_text())["detector"]["refractory_ms"] == 300
+    done = subprocess.run([*command, "--tolerance-ms", "-3"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "error: tolerance_ms is -3.0; it must be at least 0\n")
 
 
 # --- TensorFlow's statistics

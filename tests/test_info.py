@@ -12,7 +12,6 @@ from tiny_onnx import write_tiny
 
 from kws import benchmark, cli
 from kws.apps.info import describe
-from kws.benchmark import BenchmarkConfig
 from kws.config import FrontendConfig, RecurrentConfig
 from kws.export import export_onnx
 from kws.model.spotter import KeywordSpotter
@@ -74,7 +73,7 @@ def test_a_dft_counts_n_log_n():
 def test_it_tells_what_the_file_holds(spotter, exported):
     facts = describe(exported / "slow.onnx")
     assert facts["labels"] == list(LABELS)
-    assert (facts["block_ms"], facts["latency_ms"], facts["frame_ms"]) == (80, 80, 20)
+    assert (facts["block_size"], facts["latency_ms"], facts["frame_ms"]) == (1280, 80, 20)
     assert facts["parameters"] == spotter.n_parameters
     assert facts["licence"] == "Apache-2.0"
     assert describe(exported / "features.onnx")["variant"] == "features"
@@ -132,8 +131,7 @@ def test_the_benchmark_measures_a_file_and_skips_what_is_absent(exported, tmp_pa
         return ran(measure, model)
 
     monkeypatch.setattr(benchmark, "_run", without_peers)
-    config = BenchmarkConfig(model=str(exported / "plain.onnx"), output=str(tmp_path / "figures.json"))
-    report = benchmark.benchmark(config)
+    report = benchmark.benchmark([exported / "plain.onnx"], output=tmp_path / "figures.json")
     (row,) = report["rows"]
     assert 0 < row["rtf"] < 1
     assert row["median_us"] <= row["p95_us"]
@@ -142,7 +140,7 @@ def test_the_benchmark_measures_a_file_and_skips_what_is_absent(exported, tmp_pa
     assert set(report["skipped"]) == {"no-such-peer", "pocketsphinx"}
     assert json.loads((tmp_path / "figures.json").read_text()) == report
     text = capsys.readouterr().out
-    assert "pocketsphinx: skipped, No module named 'pocketsphinx'; pip install kws[bench]" in text
+    assert "pocketsphinx: skipped, No module named 'pocketsphinx'; pip install 'kws[bench]'" in text
     assert "N=1:" in text
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import soundfile
 from test_audio import bad_files
 from tiny_onnx import say, write_tiny
 
-from kws import cli, streaming
+from kws import cli
 
 
 @pytest.fixture
@@ -100,7 +99,7 @@ def test_samples_beyond_the_scale_are_named_with_their_file(
     assert "loud.wav: samples reach" in capsys.readouterr().err
 
 
-def test_errors_of_use(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_use(tmp_path: Path, model: str) -> None:
     missing = spot(tmp_path / "x.wav", "--model", tmp_path / "no.onnx")
     assert missing.returncode == 1
     assert missing.stderr.decode().count("\n") == 1
@@ -108,22 +107,21 @@ def test_errors_of_use(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPat
     assert b"--channels is 0" in spot("-", "--model", model, "--channels", 0).stderr
     assert b"--rate tells" in spot("x.wav", "--model", model, "--rate", 8000).stderr
     assert b"sample rate of 0 Hz" in spot("-", "--model", model, "--rate", 0).stderr
-    monkeypatch.setattr(streaming, "__file__", str(tmp_path / "streaming.py"))
-    with pytest.raises(streaming.ModelError, match="ships no model"):
-        streaming.default_model()
 
 
-def test_the_command_itself(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["--help"]) == cli.main([]) == 0
-    assert re.search(r"spot +find keywords", capsys.readouterr().out)
-    assert cli.main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("kws ")
-    assert cli.main(["sing"]) == 2
-    assert "kws has no command 'sing'" in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["spot", "--help"])
-    assert stop.value.code == 0
-    assert "kws spot" in capsys.readouterr().out
+def test_an_uncalibrated_model_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = str(write_tiny(tmp_path / "bare.onnx", detector={"pooling": "sum", "smoothing_ms": 400.0}))
+    soundfile.write(tmp_path / "speech.wav", say("y"), 16000)
+    for command in (
+        ["spot", str(tmp_path / "speech.wav")],
+        ["listen", "--file", str(tmp_path / "speech.wav"), "--fast"],
+    ):
+        assert cli.main([*command, "--model", bare]) == 0
+        written = capsys.readouterr()
+        assert "yes" in written.out
+        assert written.err == f"note: {bare} has no thresholds chosen on speech; kws calibrate chooses them\n"
+        assert cli.main([*command, "--model", bare, "--threshold", "0.7"]) == 0
+        assert capsys.readouterr().err == ""
 
 
 def test_as_a_module(tmp_path: Path, model: str) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from kws import entry
 from kws.config import FrontendConfig, RecurrentConfig
-from kws.export import ExportConfig, ExportError, export_onnx
+from kws.export import ExportError, export_onnx
 from kws.export import export as run_export
 from kws.model.checkpoint import save_checkpoint
 from kws.model.frontend import Frontend
@@ -184,7 +184,7 @@ def test_the_reference_table_follows_from_its_constants(files, tmp_path):
     spotter, _ = files
     checkpoint = tmp_path / "best.safetensors"
     save_checkpoint(checkpoint, spotter)
-    path = run_export(ExportConfig(checkpoint=str(checkpoint), variant="features"))
+    path = run_export(checkpoint, variant="features")
     assert path.name == "best-features.onnx"
     table = json.loads((tmp_path / "best-features.reference.json").read_text())
     features, power = reference_features(table)
@@ -203,11 +203,15 @@ def test_the_reference_table_follows_from_its_constants(files, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"variant": "wave"}, "choose one of waveform, features"), ({"precision": "int4"}, "choose one of float32, int8")],
+    [
+        ({"variant": "wave"}, "choose one of waveform, features"),
+        ({"precision": "int4"}, "choose one of float32, int8"),
+        ({"batch_size": -1}, "batch_size is -1; it must be at least 0"),
+    ],
 )
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        ExportConfig(checkpoint="x", **options)
+        run_export("x", **options)
 
 
 WEB = """

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from kws.runtime.onnx_model import load
+from kws.runtime.shipped import DEFAULT, find_model
 
 UNKNOWN = "not stated"
 
 
-def describe(path: str | Path) -> dict[str, Any]:
-    """Every fact about the model in `path`, of any variant and precision. Raises `ModelError` if it is none of ours.
+def describe(given: str | Path) -> dict[str, Any]:
+    """Every fact about a model (a file or the name of a shipped one), of any variant and precision.
 
     Lengths in samples and milliseconds; `latency_ms` is the longest time from a sample to the logits it takes part in,
     which is one block (computing aside). `multiplications_per_second` are of audio, counted at export from the float32
-    graph by the rules of `kws.onnx_export.operations`. What the file does not say is None.
+    graph by the rules of `kws.onnx_export.operations`. What the file does not say is None. Raises `ModelError` for a
+    file that is none of ours.
     """
-    path = Path(path)
+    path = find_model(given)
     session, metadata = load(path)
     card: dict[str, Any] = metadata.get("card") or {}
     rate = metadata["sample_rate"]
@@ -36,7 +38,6 @@ def describe(path: str | Path) -> dict[str, Any]:
         "sample_rate": rate,
         "frontend": metadata.get("frontend", {}),
         "block_size": metadata["block_size"],
-        "block_ms": metadata["block_size"] * milliseconds,
         "latency_ms": metadata["block_size"] * milliseconds,
         "frame_ms": metadata["frame_length"] * milliseconds,
         "batch_size": batch if isinstance(batch, int) else None,
@@ -86,9 +87,9 @@ def table(facts: dict[str, Any]) -> str:
 
 
 def _operating_point(point: dict[str, Any]) -> str:
-    """What `python -m kws.calibrate` measured, in one line."""
+    """What `kws calibrate` measured, in one line."""
     if not point:
-        return "not calibrated (python -m kws.calibrate)"
+        return "not calibrated: no thresholds chosen on speech (kws calibrate)"
     misses, alarms = (f"{point[name][0]:.3g} to {point[name][1]:.3g}" for name in ("frr_interval", "fa_interval"))
     return (
         f"misses {point['frr']:.3g} ({misses}) at {point['fa_per_hour']:.3g} false alarms an hour ({alarms}); "
@@ -111,9 +112,10 @@ def _line(values: Any) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws info`: the exit status."""
     parser = argparse.ArgumentParser(prog="kws info", description=__doc__)
-    parser.add_argument("file", metavar="ONNX", help="a model made by python -m kws.export")
+    text = f"a file, or the name of a shipped model (default: {DEFAULT})"
+    parser.add_argument("model", nargs="?", default=DEFAULT, metavar="MODEL", help=text)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     options = parser.parse_args(arguments)
-    facts = describe(options.file)
+    facts = describe(options.model)
     print(json.dumps(facts, indent=2) if options.json else table(facts))
     return 0

@@ -18,10 +18,10 @@ import numpy as np
 
 from kws.apps.capture import Microphone, PlayedFile, Source, list_inputs
 from kws.apps.meter import Meter
-from kws.apps.reactions import Commands, Keeper
-from kws.apps.spot import parse_thresholds
+from kws.apps.reactions import ClipSaver, Commands
+from kws.apps.spot import add_model_arguments, load_spotter
 from kws.runtime.detector import Detection
-from kws.streaming import SpotterModel, StreamingSpotter, default_model
+from kws.streaming import StreamingSpotter
 from kws.system.arrays import Float32
 
 
@@ -118,8 +118,7 @@ def interruption() -> Iterator[Callable[[], bool]]:
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kws listen", description=__doc__, epilog="Ctrl-C ends it.")
     add = parser.add_argument
-    add("--model", metavar="ONNX", help="a model made by python -m kws.export (default: the one shipped)")
-    add("--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="in (0, 1]; may be given repeatedly")
+    add_model_arguments(parser)
     add("--device", metavar="D", help="input device: its number, or part of its name (default: the system's)")
     add("--list-devices", action="store_true", help="list the input devices and end")
     add("--file", metavar="AUDIO", help="play this file in real time instead of a microphone")
@@ -154,16 +153,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list_devices:
         print("\n".join(list_inputs()))
         return 0
-    model = SpotterModel(options.model or default_model())
-    spotter = StreamingSpotter(model, thresholds=parse_thresholds(options.threshold))
+    spotter = load_spotter(options)
+    model = spotter.model
     commands = Commands(options.on, [label for label in model.labels if not label.startswith("_")])
-    keeper = Keeper(options.save, model.sample_rate) if options.save else None
+    saver = ClipSaver(options.save, model.sample_rate) if options.save else None
 
     def react(block: Float32, found: Sequence[Detection]) -> None:
         for detection in found:
             commands.run(detection)
-        if keeper:
-            keeper.add(block, found)
+        if saver:
+            saver.add(block, found)
 
     source: Source
     if options.file:
@@ -177,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listen(source, spotter, view, react, lambda meter: meter.seconds < end and not interrupted())
     finally:
         source.close()
-        if keeper:
-            keeper.flush()
+        if saver:
+            saver.flush()
         view.close()
     if source.overruns:
         print(f"warning: audio was lost {source.overruns} times; close other programs", file=sys.stderr)

@@ -75,6 +75,6 @@ def _bar(share: float, style: str, mark: float | None = None) -> Text:
     text = Text("━" * filled, style=style)
     text.append("─" * (BAR - filled), style="dim")
     if mark is not None:
-        place = min(BAR - 1, int(mark * BAR))
-        text = text[:place] + Text("┃", style="yellow") + text[place + 1 :]
+        column = min(BAR - 1, int(mark * BAR))
+        text = text[:column] + Text("┃", style="yellow") + text[column + 1 :]
     return text

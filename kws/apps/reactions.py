@@ -21,7 +21,7 @@ BEFORE_SECONDS, AFTER_SECONDS = 0.8, 0.2  # around the end of the evidence: the 
 HISTORY_SECONDS = 5.0  # more than a detection may be held back
 
 
-class Keeper:
+class ClipSaver:
     """Writes the second around each detection to `folder/KEYWORD/<time>_<score>.wav`, 16-bit: a data set of its own."""
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from kws.audio.files import AudioError, blocks, raw_blocks
 from kws.errors import KwsError
 from kws.runtime.detector import Detection
-from kws.streaming import SpotterModel, StreamingSpotter, default_model
+from kws.runtime.shipped import DEFAULT
+from kws.streaming import SpotterModel, StreamingSpotter
 from kws.system.arrays import Float32
 
 EPILOG = "A line is: file, start and end in seconds, keyword, score. Exit status 1 if a file could not be read."
@@ -32,15 +33,26 @@ def parse_thresholds(texts: Sequence[str]) -> dict[str, float] | float | None:
     return thresholds[""]
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `load_spotter`."""
+    add = parser.add_argument
+    add("--model", default=DEFAULT, metavar="ONNX", help=f"a file, or the name of a shipped model (default: {DEFAULT})")
+    add("--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="in (0, 1]; may be given repeatedly")
+
+
+def load_spotter(options: argparse.Namespace) -> StreamingSpotter:
+    """The model and the thresholds asked for; a line on standard error where nobody has chosen thresholds."""
+    model = SpotterModel(options.model)
+    thresholds = parse_thresholds(options.threshold)
+    if thresholds is None and not model.detector.thresholds:
+        print(f"note: {model.path} has no thresholds chosen on speech; kws calibrate chooses them", file=sys.stderr)
+    return StreamingSpotter(model, thresholds=thresholds)
+
+
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kws spot", description=__doc__, epilog=EPILOG)
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio of any rate; - is raw 16-bit PCM on stdin")
-    parser.add_argument(
-        "--model", metavar="ONNX", help="a model made by python -m kws.export (default: the one shipped)"
-    )
-    parser.add_argument(
-        "--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="in (0, 1]; may be given more than once"
-    )
+    add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object per detection")
     parser.add_argument("--rate", type=int, metavar="HZ", help="sample rate of - (default: the model's)")
     parser.add_argument("--channels", type=int, default=1, metavar="N", help="interleaved channels of - (default: 1)")
@@ -61,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise KwsError(f"--channels is {options.channels}; it must be at least 1")
     if options.rate is not None and "-" not in options.files:
         raise KwsError("--rate tells the rate of raw audio on standard input (-); files tell their own")
-    model = SpotterModel(options.model or default_model())
-    spotter = StreamingSpotter(model, thresholds=parse_thresholds(options.threshold))
+    spotter = load_spotter(options)
+    model = spotter.model
     rate = model.sample_rate if options.rate is None else options.rate
     status = 0
     for file in options.files:
@@ -77,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 else:
                     line = f"{file}\t{found.start:.2f}\t{found.end:.2f}\t{found.keyword}\t{found.score:.3f}"
                 print(line, flush=True)
-        except ValueError as error:
+        except KwsError as error:
             print(f"error: {error}" if isinstance(error, AudioError) else f"error: {file}: {error}", file=sys.stderr)
             status = 1
     return status

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from kws.apps.ort_web import FILES, ort_dir
 from kws.errors import KwsError
-from kws.streaming import SpotterModel, default_model
+from kws.runtime.onnx_model import SpotterModel
+from kws.runtime.shipped import DEFAULT, find_model
 
 PAGE = Path(__file__).resolve().parent / "web"
 TYPES = {
@@ -91,9 +92,8 @@ def server(files: Site, port: int) -> http.server.ThreadingHTTPServer:
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kws web", description=__doc__, epilog="Ctrl-C ends it.")
     add = parser.add_argument
-    add(
-        "--model", action="append", metavar="ONNX", help="a model to choose from; repeatable (default: the one shipped)"
-    )
+    text = f"a file, or the name of a shipped model, to choose from; repeatable (default: {DEFAULT})"
+    add("--model", action="append", metavar="ONNX", help=text)
     add("--port", type=int, default=8465, help="on 127.0.0.1; 0: any free one (default: 8465)")
     add("--open", action="store_true", help="open the page in the browser")
     add("--export", metavar="DIR", help="write the page to DIR and end, instead of serving it")
@@ -104,7 +104,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws web`: the exit status."""
     options = _arguments(arguments)
-    models = [Path(model) for model in options.model or [default_model()]]
+    models = [find_model(model) for model in options.model or [DEFAULT]]
     files = site(models, ort_dir(options.ort))
     if options.export:
         write(files, Path(options.export))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from kws.config import SPLITS, DataConfig
 from kws.errors import KwsError
@@ -69,62 +68,3 @@ class MakeStreamConfig:
         _at_least("rt60_ms_min", self.rt60_ms_min, 0, above=True)
         if self.level_db_max > 0:
             raise KwsError(f"level_db_max is {self.level_db_max}; it must be at most 0, full scale")
-
-
-@dataclass
-class DetectorChanges:
-    """Options of `kws.runtime.detector.DetectorConfig` to use in place of a model's own; None keeps them."""
-
-    smoothing_ms: float | None = None
-    threshold: float | None = None
-    unknown_bias: float | None = None
-    release: float | None = None
-    min_duration_ms: float | None = None
-    refractory_ms: float | None = None
-    hold_ms: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Those that are to change; a threshold is then that of every keyword."""
-        changes = {name: value for name, value in asdict(self).items() if value is not None}
-        return changes if self.threshold is None else {**changes, "thresholds": {}}
-
-
-@dataclass
-class EvaluateStreamConfig:
-    """Which model on which recording set."""
-
-    model: str = "???"  # an ONNX file
-    stream: str = "???"  # a folder of audio files with labels.csv, such as python -m kws.make_stream makes
-    tolerance_ms: float = 1000.0  # a detection may come so long after the word's end
-    targets: list[float] = field(default_factory=lambda: [0.1, 0.5, 1.0, 5.0])  # false alarms per hour
-    detector: DetectorChanges = field(default_factory=DetectorChanges)  # in place of the model's own options
-    workers: int = 0  # threads; 0: one per core
-    output: str = ""  # folder of the report; empty: beside the model
-
-    def __post_init__(self) -> None:
-        _at_least("tolerance_ms", self.tolerance_ms, 0)
-        _at_least("workers", self.workers, 0)
-        for target in self.targets:
-            _at_least("targets", target, 0, above=True)
-
-
-@dataclass
-class CalibrateConfig:
-    """Which model, on which recording set, for how many false alarms."""
-
-    model: str = "???"  # an ONNX file
-    stream: str = "???"  # as for evaluate_stream
-    target_fa_per_hour: float = 0.5  # of all keywords together
-    # Tried for detector.unknown_bias, unless that is given; the one with the fewest misses is kept.
-    unknown_biases: list[float] = field(default_factory=lambda: [0.0, 1.5, 3.0, 4.5, 6.0])
-    tolerance_ms: float = 1000.0
-    detector: DetectorChanges = field(default_factory=DetectorChanges)  # written into the model with the thresholds
-    workers: int = 0  # threads; 0: one per core
-    output: str = ""  # the calibrated ONNX file; empty: the model itself is replaced
-
-    def __post_init__(self) -> None:
-        _at_least("target_fa_per_hour", self.target_fa_per_hour, 0, above=True)
-        if self.detector.unknown_bias is None and not self.unknown_biases:
-            raise KwsError("unknown_biases is empty; name at least one, e.g. [0]")
-        _at_least("tolerance_ms", self.tolerance_ms, 0)
-        _at_least("workers", self.workers, 0)
