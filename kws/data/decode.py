@@ -10,8 +10,8 @@ import numpy as np
 
 from kws.audio.files import AudioError, read_audio
 from kws.audio.levels import to_int16
-from kws.system.arrays import Int16
 from kws.errors import DataError
+from kws.system.arrays import Int16
 
 
 def read_int16(path: Path, sample_rate: int) -> Int16:

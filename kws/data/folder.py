@@ -16,8 +16,8 @@ from kws.data import synthetic
 from kws.data.labels import keywords_of
 from kws.data.scan import Listing, scan
 from kws.data.splits import speaker_of, split_by_hash, split_by_lists
-from kws.speech.sound_alikes import other_texts
 from kws.errors import DataError
+from kws.speech.sound_alikes import other_texts
 
 CLIPS_PER_TEXT = 10  # spoken of each text, by as many voices
 

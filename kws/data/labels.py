@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from kws.audio.levels import INT16_FULL_SCALE, amplitude, rms, saturated
 from kws.config import SILENCE, UNKNOWN, DataConfig
-from kws.system.arrays import Float64, Int16, Int64
 from kws.errors import DataError
+from kws.system.arrays import Float64, Int16, Int64
 
 CORE = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

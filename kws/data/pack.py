@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.data.scan import Listing
+from kws.errors import DataError
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_folder
-from kws.errors import DataError
 from kws.system.jobs import cores, run_jobs
 
 FORMAT = 1

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from kws.errors import KwsError
 from kws.audio.files import duration
+from kws.errors import KwsError
 
 LABELS_FILE = "labels.csv"
 COLUMNS = ("file", "onset", "offset", "keyword")

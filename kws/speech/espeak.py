@@ -12,8 +12,8 @@ import numpy as np
 
 from kws.audio.levels import INT16_FULL_SCALE, amplitude
 from kws.audio.resample import resampled
-from kws.system.arrays import Float32, Int16
 from kws.errors import DataError
+from kws.system.arrays import Float32, Int16
 
 AUDIO_OUTPUT_SYNCHRONOUS, CHARS_UTF8 = 2, 1  # of espeak-ng's speak_lib.h, like the next line
 RATE, PITCH, RANGE = 1, 3, 4
