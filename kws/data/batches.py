@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.errors import KwsError
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
 from kws.data.crops import RecordingCrops
 from kws.data.shuffled import shuffled
+from kws.errors import KwsError
 from kws.system.arrays import Float64, Int16, Int64
 
 SILENT, CROPPED, SHUFFLED = -1, -2, -3  # stand for a clip that is drawn when its batch is made

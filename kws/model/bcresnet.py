@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kws.errors import KwsError
 from kws.config import BCResNetConfig
+from kws.errors import KwsError
 
 SUB_BANDS = 5
 FREQUENCY, TIME = 1, 3  # axes

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kws.errors import KwsError
 from kws import __version__
 from kws.config import FrontendConfig, model_from_dict
+from kws.errors import KwsError
 from kws.model.spotter import KeywordSpotter
 from kws.system.atomic import whole_file
 

@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kws.errors import KwsError
 from kws.config import BCResNetConfig, FrontendConfig, ModelConfig, RecurrentConfig
+from kws.errors import KwsError
 from kws.model.bcresnet import BroadcastedClassifier
 from kws.model.frontend import Frontend, Normalization
 from kws.model.layer import Serial, chain

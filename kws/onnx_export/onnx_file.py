@@ -10,8 +10,8 @@ from typing import Any
 
 import onnx
 
-from kws.errors import KwsError
 from kws import __version__
+from kws.errors import KwsError
 from kws.model.layer import Layer
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export import parity, reference
