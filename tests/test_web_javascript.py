@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from javascript import node
 from tiny_onnx import say, tiny_logits, write_tiny
 
-from kws.apps.web_server import PAGE
 from kws.audio.levels import decibels, rms
 from kws.audio.resample import resampled
 from kws.config import FrontendConfig
@@ -30,21 +27,6 @@ CONFIGS: list[dict[str, Any]] = [
     {"pooling": "sum", "smoothing_ms": 500.0, "threshold": 0.5, "release": 0.3, "suppress": {"yes": ["no"]}},
     {"pooling": "mean", "smoothing_ms": 20.0, "threshold": 0.7, "refractory_ms": 0.0, "hold_ms": 0.0},
 ]
-
-
-def node(tmp_path: Path, script: str, given: Any) -> Any:
-    """What a script that imports the page's modules gives for `given`, as JSON."""
-    if shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    shutil.copytree(PAGE, tmp_path / "page")
-    (tmp_path / "page" / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "given.json").write_text(json.dumps(given))
-    head = "import fs from 'fs'; const given = JSON.parse(fs.readFileSync(process.argv[2]));\n"
-    (tmp_path / "page" / "run.js").write_text(head + script)
-    command = ["node", tmp_path / "page" / "run.js", tmp_path / "given.json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def speech_like_logits(seed: int, n_frames: int = 1500) -> np.ndarray:

@@ -6,11 +6,14 @@ Its state is [decayed block mean, decayed count of blocks], and both move the lo
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+
+from kws.config import FrontendConfig
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 SAMPLE_RATE, FRAME_LENGTH, BLOCK_SIZE = 16000, 320, 640
@@ -31,7 +34,7 @@ def metadata(**changes: Any) -> dict[str, Any]:
         "block_size": BLOCK_SIZE,
         "clip_length": SAMPLE_RATE,
         "state_size": 2,
-        "frontend": {"kind": "log_mel"},
+        "frontend": asdict(FrontendConfig()),
         "model": {"cell": "none", "pool_ms": 400.0},
         "detector": {"pooling": "sum", "smoothing_ms": 400.0, "thresholds": {"no": 0.8}},
         "card": {},

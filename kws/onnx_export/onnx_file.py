@@ -18,7 +18,7 @@ from kws.onnx_export import parity, reference
 from kws.onnx_export.operations import multiplications, per_second
 from kws.onnx_export.quantize import quantize
 from kws.onnx_export.trace import trace
-from kws.runtime.onnx_model import FORMAT
+from kws.runtime.contract import FORMAT
 from kws.system.atomic import write_whole
 
 

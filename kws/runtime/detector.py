@@ -1,7 +1,7 @@
 """Posteriors of a stream -> detections: thresholds, one detection per utterance, phrases. numpy only, no clock.
 
-Every number that decides is computed in an order fixed by the frame's place in the stream, so detections and scores are
-the same, bit for bit, however the frames are cut into calls.
+Every number that decides is computed in an order fixed by the frame's number in the stream, so detections and scores
+are the same, bit for bit, however the frames are cut into calls.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,17 @@ from numpy.typing import ArrayLike
 
 from kws.config import UNKNOWN
 from kws.errors import KwsError
-from kws.runtime.posteriors import POOLINGS, Smoothed, Smoother, pool_posteriors, total
-from kws.system.arrays import Float64
+from kws.runtime.posteriors import MAX_LOGIT, POOLINGS, Smoothed, Smoother, pool_posteriors, total
+from kws.system.arrays import Bool, Float64, Int64
 
 __all__ = ["Detection", "Detector", "DetectorConfig", "longer_keywords", "pool_posteriors"]
+
+
+LONGEST_MS = 60_000  # of what a detector remembers or waits
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -41,15 +49,21 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise KwsError(f"detector.pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}")
+        for name, table in {"thresholds": self.thresholds, "suppress": self.suppress or {}}.items():
+            if not isinstance(table, Mapping):
+                raise KwsError(f"detector.{name} is {table!r}, not a table")
+        for keyword, longer in (self.suppress or {}).items():
+            if not isinstance(longer, list | tuple) or not all(isinstance(name, str) for name in longer):
+                raise KwsError(f"detector.suppress[{keyword}] is {longer!r}, not a list of names")
         named = {f"thresholds[{keyword}]": value for keyword, value in self.thresholds.items()}
         for name, value in {"threshold": self.threshold, "release": self.release, **named}.items():
-            if not 0 < value <= 1:
-                raise KwsError(f"detector.{name} is {value}; it must be above 0 and at most 1")
-        if not abs(self.unknown_bias) < math.inf:
-            raise KwsError(f"detector.unknown_bias is {self.unknown_bias}; it must be a number")
+            if not (_is_number(value) and 0 < value <= 1):
+                raise KwsError(f"detector.{name} is {value!r}; it must be above 0 and at most 1")
+        if not (_is_number(self.unknown_bias) and abs(self.unknown_bias) <= MAX_LOGIT):
+            raise KwsError(f"detector.unknown_bias is {self.unknown_bias!r}; it must be a number")
         for name in ("smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise KwsError(f"detector.{name} is {getattr(self, name)}; it must be at least 0")
+            if not (_is_number(value := getattr(self, name)) and 0 <= value <= LONGEST_MS):
+                raise KwsError(f"detector.{name} is {value!r}; it must be at least 0 and at most {LONGEST_MS}")
 
     def with_thresholds(self, thresholds: Mapping[str, float] | float | None) -> DetectorConfig:
         """Other thresholds: those of single keywords, or one for all of them; None: the same."""
@@ -69,7 +83,7 @@ class DetectorConfig:
             raise KwsError(f"detector has no option {', '.join(unknown)}; it has {known}")
         try:
             return cls(**values)
-        except (TypeError, AttributeError) as error:
+        except TypeError as error:
             raise KwsError(f"detector holds a value of a wrong type: {error}") from error
 
 
@@ -176,43 +190,59 @@ class Detector:
         return found + self._release_held(self._position)
 
     def _follow(self, k: int, track: _Track, frames: Smoothed) -> list[tuple[int, int, Detection]]:
-        """Detections of label `k` in the newest frames, as (frame, label, detection)."""
-        seen = frames.evidence
-        start, end = self._position, self._position + len(frames.posteriors)
-        origin = end - len(seen)  # frame of seen[0]
-        threshold, triggers, frame = self.thresholds[k], [], start
+        """The detections of label `k` in the newest frames, as (frame, label, detection).
+
+        By turns: within an utterance that was reported, the frame that ends it is sought; outside, the frame with which
+        the posterior has reached the threshold for long enough.
+        """
+        triggers: list[tuple[int, int, Detection]] = []
+        frame, end = self._position, self._position + len(frames.posteriors)
         while frame < end:
             if track.active:
-                frame = max(frame, track.release_from)
-                own = seen[max(0, frame - origin) :]
-                quiet = np.flatnonzero(own[:, k] < threshold * self.config.release * total(own)[:, 0])
-                if not len(quiet):
+                quiet = self._first_quiet(k, max(frame, track.release_from), frames)
+                if quiet is None:
                     break
-                frame += int(quiet[0])
-                track.active, track.fresh_from = False, frame
-            scores = frames.posteriors[frame - start :, k].copy()
-            # Frames whose window still holds evidence that was reported.
-            n_mixed = min(end, track.fresh_from + self._window - 1) - frame
-            if n_mixed > 0:
-                fresh = np.add.accumulate(seen[track.fresh_from - origin : frame - origin + n_mixed, k])[-n_mixed:]
-                others = total(np.delete(frames.sums[frame - start :][:n_mixed], k, axis=1))[:, 0]
-                scores[:n_mixed] = fresh / (fresh + others)
-            place = np.arange(len(scores))
-            run = place - np.maximum.accumulate(np.where(scores >= threshold, -1 - track.run, place))
-            ready = np.flatnonzero(run >= self._min_frames)
+                track.active, track.fresh_from, frame = False, quiet, quiet
+            scores = self._fresh_posteriors(k, track.fresh_from, frame, frames)
+            runs = _run_lengths(scores >= self.thresholds[k], track.run)
+            ready = np.flatnonzero(runs >= self._min_frames)
             if not len(ready):
-                track.run = int(run[-1])
+                track.run = int(runs[-1])
                 break
             frame += int(ready[0])
-            since = max(track.fresh_from, frame - self._window + 1, 0)
-            own = seen[since - origin : frame - origin + 1, k]
-            strong = np.flatnonzero(own >= 0.1 * own.max()) + since
-            span = (self._seconds(int(strong[0])), self._seconds(int(strong[-1]) + 1))
-            detection = Detection(self.labels[k], float(scores[ready[0]]), *span, self._decided(frame))
-            triggers.append((frame, k, detection))
+            triggers.append((frame, k, self._detection(k, track.fresh_from, frame, float(scores[ready[0]]), frames)))
             track.active, track.release_from, track.run = True, frame + self._refractory, 0
             frame += 1
         return triggers
+
+    def _origin(self, frames: Smoothed) -> int:
+        """The frame of the stream to which `frames.evidence[0]` belongs."""
+        return self._position + len(frames.posteriors) - len(frames.evidence)
+
+    def _first_quiet(self, k: int, frame: int, frames: Smoothed) -> int | None:
+        """The first frame from `frame` on that gives label `k` less than its threshold times `release` by itself."""
+        alone = frames.evidence[frame - self._origin(frames) :]
+        quiet = np.flatnonzero(alone[:, k] < self.thresholds[k] * self.config.release * total(alone)[:, 0])
+        return frame + int(quiet[0]) if len(quiet) else None
+
+    def _fresh_posteriors(self, k: int, fresh_from: int, frame: int, frames: Smoothed) -> Float64:
+        """Posteriors of label `k` at each frame from `frame` on, without its own evidence from before `fresh_from`."""
+        scores = frames.posteriors[frame - self._position :, k].copy()
+        n_mixed = min(fresh_from + self._window - 1 - frame, len(scores))  # frames whose window reaches farther back
+        if n_mixed > 0:
+            first, last = (at - self._origin(frames) for at in (fresh_from, frame + n_mixed))
+            fresh = np.add.accumulate(frames.evidence[first:last, k])[-n_mixed:]
+            sums = frames.sums[frame - self._position :][:n_mixed]
+            scores[:n_mixed] = fresh / (fresh + total(np.delete(sums, k, axis=1))[:, 0])
+        return scores
+
+    def _detection(self, k: int, fresh_from: int, frame: int, score: float, frames: Smoothed) -> Detection:
+        """What is reported when label `k` is detected with `frame`."""
+        since = max(fresh_from, frame - self._window + 1, 0)
+        own = frames.evidence[since - self._origin(frames) : frame - self._origin(frames) + 1, k]
+        strong = np.flatnonzero(own >= 0.1 * own.max()) + since
+        start, end = self._seconds(int(strong[0])), self._seconds(int(strong[-1]) + 1)
+        return Detection(self.labels[k], score, start, end, self._decided(frame))
 
     def _arrange(self, frame: int, k: int, detection: Detection) -> list[Detection]:
         """Report a detection now, hold it back, or drop it: one of a longer keyword silences those it is made of."""
@@ -237,6 +267,12 @@ class Detector:
     def _decided(self, frame: int) -> float:
         """When a frame is known: the end of its block, seconds."""
         return -(-(frame + 1) * self.frame_length // self._block_size) * self._block_size / self.sample_rate
+
+
+def _run_lengths(reached: Bool, before: int) -> Int64:
+    """How many frames in a row have reached it, up to each of bool `[T]`; `before`: those ahead of the first."""
+    frames = np.arange(len(reached))
+    return frames - np.maximum.accumulate(np.where(reached, -1 - before, frames))
 
 
 def longer_keywords(keywords: Sequence[str]) -> dict[str, list[str]]:

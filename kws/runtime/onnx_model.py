@@ -15,14 +15,13 @@ import numpy as np
 import onnxruntime
 
 from kws.errors import KwsError, ModelError
-from kws.runtime.detector import Detector, DetectorConfig
+from kws.runtime.contract import FORMAT, SIZES, contradiction
+from kws.runtime.detector import DetectorConfig
 from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32, Int16
 
 Samples = Float32 | Int16
 
-FORMAT = 1
-SIZES = ("sample_rate", "hop_length", "frame_length", "block_size", "clip_length", "state_size")
 MAX_SAMPLE = 10.0  # a float sample beyond this was never scaled to [-1, 1]
 
 
@@ -54,32 +53,9 @@ def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, di
             metadata[key] = json.loads(text)
         except json.JSONDecodeError:
             metadata[key] = text  # not ours
-    if what := _contradiction(metadata):
+    if what := contradiction(metadata):
         raise not_ours(path, what)
     return session, metadata
-
-
-def _contradiction(metadata: dict[str, Any]) -> str | None:
-    """What is wrong with the metadata of a file, if anything."""
-    if "kws_format" not in metadata:
-        return "its metadata has no kws_format; export it with kws export"
-    if metadata["kws_format"] != FORMAT:
-        return f"its format is {metadata['kws_format']}; use the version of kws that it was made with"
-    if missing := [key for key in ("labels", *SIZES, "detector") if key not in metadata]:
-        return f"its metadata has no {', '.join(missing)}"
-    labels = metadata["labels"]
-    if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels) or len(set(labels)) < len(labels):
-        return f"labels is {labels!r}, not a list of different names"
-    if not any(not label.startswith("_") for label in labels) or len(labels) < 2:
-        return f"labels is {labels!r}, which needs a keyword and something else"
-    for key in SIZES:
-        if type(metadata[key]) is not int or metadata[key] < 1:
-            return f"{key} is {metadata[key]!r}, not a whole number above 0"
-    if metadata["block_size"] % metadata["frame_length"]:
-        return f"block_size {metadata['block_size']} is no multiple of {metadata['frame_length']} samples"
-    if not isinstance(metadata["detector"], dict):
-        return f"detector is {metadata['detector']!r}, not a table"
-    return None
 
 
 class SpotterModel:
@@ -101,12 +77,8 @@ class SpotterModel:
             int(self.metadata[name]) for name in SIZES
         )
         self.block_frames = self.block_size // self.frame_length
+        self.detector = DetectorConfig.from_dict(self.metadata["detector"])
         self._check_graph()
-        try:
-            self.detector = DetectorConfig.from_dict(self.metadata["detector"])
-            Detector(self.labels, self.frame_length, self.sample_rate, self.detector)
-        except ValueError as error:
-            raise not_ours(self.path, str(error)) from error
 
     def _check_graph(self) -> None:
         """The graph's inputs and outputs must have the types and shapes that the metadata promise."""

@@ -1,4 +1,4 @@
-"""Logits of frames -> posteriors pooled over a sliding window, in an order fixed by a frame's place in the stream."""
+"""Logits of frames -> posteriors pooled over a sliding window, in an order fixed by a frame's number in the stream."""
 
 from __future__ import annotations
 

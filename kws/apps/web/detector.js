@@ -2,7 +2,9 @@
 
 const MAX_LOGIT = 600;
 
-const DEFAULTS = {
+export const POOLINGS = ["sum", "mean"];
+
+export const DEFAULTS = {
   pooling: "sum",
   smoothing_ms: 1000,
   threshold: 0.7,

@@ -1,18 +1,8 @@
 // An ONNX file of format 1: its metadata, and streams of audio through it. What kws/runtime/onnx_model.py and kws/streaming.py do.
 
+import { contradiction, FORMAT } from "./contract.js";
 import { Detector } from "./detector.js";
 
-const FORMAT = 1;
-const NEEDED = [
-  "labels",
-  "sample_rate",
-  "hop_length",
-  "frame_length",
-  "block_size",
-  "state_size",
-  "detector",
-  "frontend",
-];
 const METADATA_PROPS = 14; // the field of ONNX's ModelProto: {1: key, 2: value}, repeated
 
 /** The metadata of an ONNX file (Uint8Array), each value JSON. Throws an Error for a file that is no kws model. */
@@ -32,10 +22,8 @@ export function readMetadata(bytes) {
   } catch {
     throw new Error("This is not an ONNX file.");
   }
-  if (metadata.kws_format !== FORMAT)
-    throw new Error(`This is not a kws model of format ${FORMAT}; export it with kws.`);
-  const missing = NEEDED.filter((key) => !(key in metadata));
-  if (missing.length) throw new Error(`The model's metadata has no ${missing.join(", ")}; export it again.`);
+  const what = contradiction(metadata);
+  if (what) throw new Error(`This is not a kws model of format ${FORMAT}: ${what}.`);
   return metadata;
 }
 

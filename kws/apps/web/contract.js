@@ -1,0 +1,113 @@
+// The metadata of an ONNX file: which there must be, and within which bounds. The same rules as kws/runtime/contract.py.
+
+import { DEFAULTS, POOLINGS } from "./detector.js";
+
+export const FORMAT = 1;
+const [MOST_LABELS, LONGEST_LABEL, MOST_SAMPLES, LONGEST_MS, MOST_BIAS] = [10000, 200, 2 ** 24, 60000, 600];
+const RATES = [1000, 768000];
+const LENGTHS = ["hop_length", "frame_length", "block_size", "clip_length", "state_size"];
+const SIZES = { sample_rate: RATES, ...Object.fromEntries(LENGTHS.map((key) => [key, [1, MOST_SAMPLES]])) };
+const FRONTEND = {
+  sample_rate: RATES,
+  win_ms: [0.01, 10000],
+  hop_ms: [0.01, 10000],
+  n_fft: [2, 2 ** 16],
+  n_mels: [1, 2 ** 15],
+  n_mfcc: [1, 2 ** 15],
+  f_min: [0, 384000],
+  f_max: [0, 384000],
+  log_offset: [1e-30, 1],
+};
+const WHOLE = ["sample_rate", "n_fft", "n_mels", "n_mfcc"];
+const DURATIONS = ["smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"];
+
+const isTable = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isList = (value) => Array.isArray(value) && value.every((entry) => typeof entry === "string");
+const isWithin = (value, [least, most]) => typeof value === "number" && least <= value && value <= most;
+const isShare = (value) => isWithin(value, [0, 1]) && value > 0;
+
+/** What is wrong with the metadata of a file, each value read from JSON; null: nothing. */
+export function contradiction(metadata) {
+  if (!("kws_format" in metadata)) return "its metadata has no kws_format; export it with kws";
+  if (metadata.kws_format !== FORMAT) {
+    return `its format is ${metadata.kws_format}; use the version of kws that it was made with`;
+  }
+  const missing = ["labels", ...Object.keys(SIZES), "frontend", "detector"].filter((key) => !(key in metadata));
+  if (missing.length) return `its metadata has no ${missing.join(", ")}`;
+  const faults = [...labelFaults(metadata.labels), ...sizeFaults(metadata)];
+  for (const key of ["frontend", "detector"]) if (!isTable(metadata[key])) faults.push(`${key} is not a table`);
+  if (!faults.length) faults.push(...frontendFaults(metadata), ...detectorFaults(metadata));
+  return faults[0] ?? null;
+}
+
+function* labelFaults(labels) {
+  if (!isList(labels) || new Set(labels).size < labels.length) yield "labels is not a list of different names";
+  else if (labels.length < 2 || labels.length > MOST_LABELS || labels.every((label) => label.startsWith("_"))) {
+    yield "labels must be a keyword and something else";
+    // eslint-disable-next-line no-control-regex
+  } else if (labels.some((label) => !label || [...label].length > LONGEST_LABEL || /[\u0000-\u001f]/.test(label))) {
+    yield "labels holds one that is empty, too long or holds a control character";
+  }
+}
+
+function* sizeFaults(metadata) {
+  for (const [key, bounds] of Object.entries(SIZES)) {
+    if (!Number.isInteger(metadata[key]) || !isWithin(metadata[key], bounds)) {
+      yield `${key} is ${metadata[key]}, not a whole number from ${bounds[0]} to ${bounds[1]}`;
+    }
+  }
+  const { block_size, frame_length, hop_length, sample_rate } = metadata;
+  if (block_size % frame_length) yield `block_size ${block_size} is no multiple of frame_length, ${frame_length} samples`;
+  if (frame_length % hop_length) yield `frame_length ${frame_length} is no multiple of hop_length, ${hop_length} samples`;
+  if (1000 * frame_length < sample_rate) yield "frame_length is shorter than a millisecond";
+}
+
+function* frontendFaults({ frontend, sample_rate, hop_length }) {
+  const known = ["kind", ...Object.keys(FRONTEND)];
+  for (const key of known) if (!(key in frontend)) yield `frontend has no ${key}`;
+  for (const key of Object.keys(frontend)) if (!known.includes(key)) yield `frontend has ${key}, which is unknown`;
+  for (const [key, [least, most]] of Object.entries(FRONTEND)) {
+    if (!isWithin(frontend[key], [least, most]) || (WHOLE.includes(key) && !Number.isInteger(frontend[key]))) {
+      yield `frontend.${key} is ${frontend[key]}, not a number from ${least} to ${most}`;
+    }
+  }
+  const { kind, n_fft, n_mels, n_mfcc, f_min, f_max } = frontend;
+  const samples = (ms) => (ms * frontend.sample_rate) / 1000;
+  const [win, hop] = [samples(frontend.win_ms), samples(frontend.hop_ms)];
+  if (!["log_mel", "mfcc", "spectrogram"].includes(kind)) yield `frontend.kind is ${kind}, which is unknown`;
+  for (const [key, length] of Object.entries({ win_ms: win, hop_ms: hop })) {
+    if (Math.abs(length - Math.round(length)) > 1e-6) yield `frontend.${key} is not a whole number of samples`;
+  }
+  if (frontend.sample_rate !== sample_rate) yield "frontend.sample_rate is not sample_rate";
+  if (Math.round(hop) !== hop_length) yield "frontend.hop_ms is not hop_length";
+  if (hop > win) yield "frontend.hop_ms is longer than frontend.win_ms";
+  if (n_fft < win) yield `frontend.n_fft ${n_fft} is shorter than the window`;
+  if (n_mels > Math.floor(n_fft / 2) + 1) yield `frontend.n_mels ${n_mels} is more than there are bins`;
+  if (n_mfcc > n_mels) yield `frontend.n_mfcc ${n_mfcc} is more than frontend.n_mels`;
+  if (!(f_min < f_max)) yield `frontend.f_min ${f_min} is not below f_max ${f_max}`;
+  if (f_max > sample_rate / 2) yield `frontend.f_max ${f_max} is above the Nyquist frequency`;
+}
+
+function* detectorFaults({ detector, labels }) {
+  for (const key of Object.keys(detector)) if (!(key in DEFAULTS)) yield `detector has no option ${key}`;
+  const { pooling, thresholds, suppress, threshold, release, unknown_bias, ...durations } = { ...DEFAULTS, ...detector };
+  if (!POOLINGS.includes(pooling)) yield `detector.pooling is ${pooling}, which is unknown`;
+  for (const key of DURATIONS) {
+    if (!isWithin(durations[key], [0, LONGEST_MS])) yield `detector.${key} is ${durations[key]}; it must be 0 to ${LONGEST_MS}`;
+  }
+  if (!isWithin(unknown_bias, [-MOST_BIAS, MOST_BIAS])) yield `detector.unknown_bias is ${unknown_bias}`;
+  if (!isTable(thresholds)) yield "detector.thresholds is not a table";
+  if (suppress !== null && !isTable(suppress)) yield "detector.suppress is not a table";
+  const numbers = { threshold, release };
+  for (const [name, value] of Object.entries(thresholds ?? {})) numbers[`thresholds[${name}]`] = value;
+  for (const [key, value] of Object.entries(numbers)) {
+    if (!isShare(value)) yield `detector.${key} is ${value}; it must be above 0 and at most 1`;
+  }
+  for (const [name, longer] of Object.entries(suppress ?? {})) {
+    if (!isList(longer)) yield `detector.suppress[${name}] is not a list of names`;
+  }
+  const named = [thresholds, suppress].flatMap((table) => Object.keys(table ?? {}));
+  for (const name of [...named, ...Object.values(suppress ?? {}).flat()]) {
+    if (!labels.includes(name) || name.startsWith("_")) yield `detector names ${name}, which is no keyword of the model`;
+  }
+}
