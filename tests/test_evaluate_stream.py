@@ -81,6 +81,39 @@ def test_known_counts(model: Path, stream: Path, tmp_path: Path, capsys: pytest.
     assert [(row["keyword"], row["said"]) for row in rows if row["verdict"] == "wrong"] == [("yes", "n")]
 
 
+def test_a_keyword_that_the_text_holds_is_neither_hit_nor_false_alarm(model: Path, tmp_path: Path) -> None:
+    folder = write_stream(tmp_path / "stream", {"a.wav": ("ynnx", "u-uu")})
+    table = folder / "labels.csv"
+    for text, alarms in (("u", 2), ("well No I say", 1), ("nobody knows", 2)):
+        lines = table.read_text().splitlines()
+        lines[2] = ",".join([*lines[2].split(",")[:4], text])  # said where the second "no" is spoken
+        table.write_text("\n".join(lines) + "\n")
+        files = read_recordings(folder, SpotterModel(model).labels)
+        stream = ScoredRecordings(SpotterModel(model), files, 1.0, progress=False)
+        outcome = stream.outcomes([stream.model.detector])[0]
+        assert outcome.false_alarms.tolist() == [1, alarms]
+        assert [verdict for *_, verdict in outcome.verdicts].count("said") == 2 - alarms
+        assert outcome.hits.sum() == outcome.wrong.sum() == 0
+
+
+def test_running_speech_adds_its_false_alarms_and_hours(model: Path, stream: Path, tmp_path: Path) -> None:
+    before = evaluate_stream(model, stream, output=tmp_path / "out")
+    folder = tmp_path / "speech"
+    (folder / "deep").mkdir(parents=True)
+    for name, spoken in (("deep/one.wav", "yn"), ("two.wav", "ny"), ("three.wav", "yyyy")):
+        soundfile.write(folder / name, say(spoken, LENGTH, GAP), RATE, subtype="PCM_16")
+    (folder / "transcripts.csv").write_text("file,text\ndeep/one.wav,Yes sir\ntwo.wav,nothing\nthree.wav,\n")
+    after = evaluate_stream(model, stream, speech=folder, output=tmp_path / "out")
+    for name, count in (("yes", 0 + 1), ("no", 1 + 2)):  # "yes" is said in the one, and three.wav has no text
+        assert after["own_thresholds"]["keywords"][name]["false_alarms"] == count
+    assert after["own_thresholds"]["all"]["misses"] == before["own_thresholds"]["all"]["misses"]
+    seconds = 2 * (GAP + 2 * (LENGTH + GAP)) / RATE
+    assert 3600 * (after["negative_hours"] - before["negative_hours"]) == pytest.approx(seconds)
+    (folder / "transcripts.csv").unlink()
+    with pytest.raises(ValueError, match="has a text for none of its files"):
+        evaluate_stream(model, stream, speech=folder, output=tmp_path / "out")
+
+
 def test_targets_choose_the_fewest_misses(model: Path, stream: Path, tmp_path: Path) -> None:
     report = evaluate_stream(model, stream, targets=[0.1, 1000.0], output=tmp_path / "out")
     strict, loose = report["targets"]["0.1"]["all"], report["targets"]["1000"]["all"]

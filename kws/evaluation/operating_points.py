@@ -14,6 +14,7 @@ from kws.errors import KwsError
 from kws.evaluation.metrics import false_rejection_at, poisson_interval, wilson_interval
 from kws.evaluation.recording_scores import THRESHOLDS, Outcome, ScoredRecordings
 from kws.recordings.labels import read_recordings
+from kws.recordings.speech import transcribed
 from kws.runtime.detector import DetectorConfig
 from kws.runtime.onnx_model import SpotterModel
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an ONNX file, or the name of a model that comes with kws")
     parser.add_argument("recordings", metavar="RECORDINGS", help="a recording set: a folder of audio with labels.csv")
     add = parser.add_argument
+    add("--speech", type=Path, metavar="DIR", help="running speech with transcripts.csv: more false alarms to count")
     add("--tolerance-ms", type=float, default=1000.0, metavar="MS", help="from a word's end to its detection, at most")
     add("--workers", type=int, default=0, metavar="N", help="threads (default: one per core)")
     for name, meaning in DETECTOR_OPTIONS.items():
@@ -56,11 +58,13 @@ def score_recordings(
     tolerance_ms: float = 1000.0,
     workers: int = 0,
     detector: Mapping[str, float] | None = None,
+    speech: Path | None = None,
 ) -> tuple[ScoredRecordings, DetectorConfig]:
     """A model over a recording set, and its detector with what is to be changed of it.
 
     A detection may come `tolerance_ms` after the word's end. `workers`: threads; 0: one per core. `detector`: some of
-    `DETECTOR_OPTIONS`. Raises `KwsError` for values out of range and for recordings that cannot be used.
+    `DETECTOR_OPTIONS`. `speech`: a folder of running speech, whose transcribed files hold other words alone. Raises
+    `KwsError` for values out of range and for recordings that cannot be used.
     """
     for name, value in {"tolerance_ms": tolerance_ms, "workers": workers}.items():
         if not value >= 0:
@@ -69,6 +73,8 @@ def score_recordings(
     own = model.detector.with_thresholds(changes.pop("threshold", None))
     config = DetectorConfig.from_dict({**own.to_dict(), **changes})
     files = read_recordings(recordings.expanduser(), model.labels)
+    if speech is not None:
+        files += transcribed(speech.expanduser(), "speech")
     return ScoredRecordings(model, files, tolerance_ms / 1000, workers), config
 
 

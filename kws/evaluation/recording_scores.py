@@ -15,6 +15,7 @@ from tqdm import tqdm
 from kws.audio.files import blocks
 from kws.evaluation.metrics import match_events
 from kws.recordings.labels import Recording
+from kws.recordings.speech import words_said
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.posteriors import Smoother
@@ -27,14 +28,15 @@ class Outcome:
     """What became of events and detections under one setting, by keyword `[K]` of `ScoredRecordings`.
 
     The first detection of the event's keyword, from its onset until the tolerance after its end, is a hit. Others in
-    that time are wrong (another keyword, or a second time); those in the rest, the negative time, are false alarms.
+    that time are wrong (another keyword, or a second time); those in the rest, the negative time, are false alarms: but
+    a keyword that the text of other speech holds was said, though nobody knows just when, and is neither.
     """
 
     hits: Int64
     false_alarms: Int64
     wrong: Int64
     delays: list[list[float]] = field(default_factory=list)  # by keyword: from a hit word's end to its detection, s
-    verdicts: list[tuple[Recording, Detection, str]] = field(default_factory=list)  # hit | wrong | false alarm
+    verdicts: list[tuple[Recording, Detection, str]] = field(default_factory=list)  # hit | wrong | said | false alarm
 
 
 class ScoredRecordings:
@@ -135,9 +137,24 @@ class ScoredRecordings:
             else:
                 before = int(np.searchsorted(starts, detection.time, side="right")) - 1
                 inside = before >= 0 and detection.time <= events[before].offset + self.tolerance
-                verdict = "wrong" if inside else "false alarm"
-                (result.wrong if inside else result.false_alarms)[k] += 1
+                if inside:
+                    verdict = "wrong"
+                    result.wrong[k] += 1
+                elif self._was_said(file, detection):
+                    verdict = "said"
+                else:
+                    verdict = "false alarm"
+                    result.false_alarms[k] += 1
             result.verdicts.append((file, detection, verdict))
+
+    def _was_said(self, file: Recording, detection: Detection) -> bool:
+        """Whether the text of speech that is heard then, or ended within the tolerance, holds the keyword."""
+        return any(
+            event.onset <= detection.time <= event.offset + self.tolerance
+            and detection.keyword.lower() in words_said(event.text)
+            for event in file.events
+            if event.keyword.startswith("_")
+        )
 
 
 # Posteriors from 0.27 to 1 - 6e-6 in steps of log-odds, short ones where a model trained with smoothed labels ends.
