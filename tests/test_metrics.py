@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -48,8 +49,10 @@ def test_confusion_and_class_scores() -> None:
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (10, 10), (3, 10), (4743, 4890), (1, 1)])
 def test_wilson_interval(successes: int, trials: int) -> None:
-    expected = stats.binomtest(successes, trials).proportion_ci(0.95, "wilson")
-    assert wilson_interval(successes, trials) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    """By its definition: the shares from which the one that was seen is 1.96 standard deviations away."""
+    z, seen = NormalDist().inv_cdf(0.975), successes / trials
+    for share, end in zip(wilson_interval(successes, trials), (0.0, 1.0), strict=True):
+        assert share == end == seen or (seen - share) ** 2 == pytest.approx(z**2 * share * (1 - share) / trials)
 
 
 def test_wilson_interval_of_nothing() -> None:
@@ -61,10 +64,10 @@ def test_wilson_interval_of_nothing() -> None:
 @pytest.mark.parametrize("count", [0, 1, 3, 30, 1000, 20000])
 @pytest.mark.parametrize("confidence", [0.9, 0.95])
 def test_poisson_interval(count: int, confidence: float) -> None:
-    tail = (1 - confidence) / 2
-    low = stats.chi2.ppf(tail, 2 * count) / 2 if count else 0.0  # Garwood by the chi-squared distribution
-    high = stats.chi2.ppf(1 - tail, 2 * count + 2) / 2
-    assert poisson_interval(count, 5.0, confidence) == pytest.approx((low / 5, high / 5), rel=1e-6)
+    """By its definition: the means with which so few, or so many, are seen with half of what is left of 1."""
+    low, high = (5 * rate for rate in poisson_interval(count, 5.0, confidence))
+    assert stats.poisson.cdf(count, high) == pytest.approx((1 - confidence) / 2)
+    assert low == 0 if count == 0 else stats.poisson.sf(count - 1, low) == pytest.approx((1 - confidence) / 2)
 
 
 def test_poisson_interval_refuses_nonsense() -> None:

@@ -1,10 +1,11 @@
-"""How good predictions and detections are: accuracy, confusion, precision and recall, intervals, events. numpy only."""
+"""How good predictions and detections are: accuracy, confusion, precision and recall, intervals, events.
+
+scipy is imported when an interval is asked for.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -57,41 +58,27 @@ def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> In
         raise KwsError(f"{successes} successes of {trials} trials is not a share")
     if trials == 0:
         return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    low, high = ((centre + sign * spread) / (1 + z * z / trials) for sign in (-1, 1))
-    return (0.0 if successes == 0 else low), (1.0 if successes == trials else high)
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def poisson_interval(count: int, exposure: float = 1.0, confidence: float = 0.95) -> Interval:
     """The exact interval of a rate, events per unit of exposure, of which `count` were seen (F. Garwood, 1936)."""
     if count < 0 or exposure <= 0:
         raise KwsError(f"{count} events in {exposure} is not a rate")
+    from scipy.stats import chi2
+
     tail = (1 - confidence) / 2
-    low = 0.0 if count == 0 else _poisson_mean(count - 1, 1 - tail)
-    return low / exposure, _poisson_mean(count, tail) / exposure
-
-
-def _poisson_mean(count: int, probability: float) -> float:
-    """The mean for which a Poisson number is at most `count` with `probability`, by bisection."""
-    numbers = np.arange(count + 1)
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(numbers[1:]))])
-    low, high = 1e-12, count + 10 * math.sqrt(count + 1) + 30
-    for _ in range(100):
-        mean = (low + high) / 2
-        if np.exp(numbers * math.log(mean) - mean - log_factorials).sum() > probability:
-            low = mean
-        else:
-            high = mean
-    return (low + high) / 2
+    low = chi2.ppf(tail, 2 * count) / 2 if count else 0.0
+    return float(low / exposure), float(chi2.ppf(1 - tail, 2 * count + 2) / 2 / exposure)
 
 
 def match_events(
     detections: Sequence[tuple[str, float]], events: Sequence[Event], tolerance: float
 ) -> list[int | None]:
-    """The event (its place in `events`) that each detection (keyword, time in seconds) found, or None: a false alarm.
+    """The event (its index in `events`) that each detection (keyword, time in seconds) found, or None: a false alarm.
 
     A detection finds the earliest event of its keyword that none found before and that lies about its time:
     onset <= time <= offset + tolerance. So an event is found at most once; a second detection of it is a false alarm.
@@ -111,7 +98,7 @@ def match_events(
 
 
 def false_rejection_at(frr: ArrayLike, fa_per_hour: ArrayLike, target: float) -> int | None:
-    """The place of the operating point with the fewest misses whose false alarms per hour are at most `target`.
+    """The index of the operating point with the fewest misses whose false alarms per hour are at most `target`.
 
     `frr` and `fa_per_hour` `[P]` are the points of a DET curve, in any order; None if none is at most `target`. Of
     equal misses, the one with fewer false alarms.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from typing import Any
 
 import numpy as np
@@ -37,13 +36,14 @@ def constants(config: FrontendConfig) -> dict[str, Any]:
         "n_features": config.n_features,
     }
     if config.kind != "spectrogram":
-        low, high = (2595 * math.log10(1 + f / 700) for f in (config.f_min, config.f_max))
-        mels = np.linspace(low, high, config.n_mels + 2)
+        import librosa
+
+        edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max, htk=True)
         values["features"] = "ln(sum over bins of filter * power + log_offset)"
         values["mel_filters"] = (
             "band m: a triangle over bins k * sample_rate / n_fft, 0 at edge m, 1 at m + 1, 0 at m + 2"
         )
-        values["mel_edges_hz"] = [round(float(f), 4) for f in 700 * (10 ** (mels / 2595) - 1)]
+        values["mel_edges_hz"] = np.round(edges, 4).tolist()
     if config.kind == "mfcc":
         values["features"] += ", then the DCT-II with orthonormal scaling, its first n_features numbers"
     return values

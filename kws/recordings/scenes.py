@@ -24,6 +24,7 @@ WORDS, NOISE, INDEX = "words.npy", "noise.npy", "words.json"  # what `write_soun
 
 FRAME = SAMPLE_RATE // 100  # of the search for a word: 10 ms
 PRE_EMPHASIS = 0.95  # s and t are faint
+FAINTEST = 0.03  # in steps of int16: what is below counts as this
 DEEPEST_QUIET_DB = 40.0  # quiet is taken to be at most so far below the loudest frame
 SPEECH_SHARE = 0.25  # speech is louder than quiet by at least this share of the way to the loudest frame, in dB
 LONGEST_GAP = 20  # frames within a word
@@ -36,12 +37,15 @@ def word_bounds(clips: Int16) -> Int64:
     (a tenth of the frames are below) and its loudest frame; of that range in decibels the lowest quarter is no speech
     and the rest is. The word is all speech around the loudest frame, across gaps of up to 200 ms.
     """
-    n_frames = clips.shape[1] // FRAME
-    emphasised = clips.astype(np.float32)
-    emphasised[:, 1:] -= PRE_EMPHASIS * emphasised[:, :-1]
-    frames = emphasised[:, : n_frames * FRAME].reshape(len(clips), n_frames, FRAME)
-    power = np.pad(np.square(frames).mean(axis=2), ((0, 0), (1, 1)), mode="edge")
-    level = 10 * np.log10((power[:, :-2] + power[:, 1:-1] + power[:, 2:]) / 3 + 1e-3)
+    from librosa import amplitude_to_db
+    from librosa.effects import preemphasis
+    from librosa.feature import rms as frame_rms
+
+    whole = clips[:, : clips.shape[1] // FRAME * FRAME].astype(np.float32)
+    emphasised = preemphasis(whole, coef=PRE_EMPHASIS, zi=np.zeros((len(clips), 1)))
+    padded = np.pad(emphasised, ((0, 0), (FRAME, FRAME)), mode="symmetric")
+    smooth = frame_rms(y=padded, frame_length=3 * FRAME, hop_length=FRAME, center=False)[:, 0]
+    level = amplitude_to_db(smooth, amin=FAINTEST, top_db=None)
     loudest = level.max(axis=1, keepdims=True)
     quiet = np.maximum(np.percentile(level, 10, axis=1, keepdims=True), loudest - DEEPEST_QUIET_DB)
     is_speech = level >= quiet + SPEECH_SHARE * (loudest - quiet)
