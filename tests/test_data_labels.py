@@ -5,17 +5,17 @@ import pytest
 
 from kws.config import DataConfig
 from kws.data import DataError, silence_clips
-from kws.data.labels import CORE, WORDS_30, WORDS_35, check_labels, choose_labels, label_numbers
+from kws.data.labels import check_labels, choose_labels, label_numbers, word_set
 from kws.data.noise import generated_noise, split_noise, varied_noise
 
 NOISE = (3000 * np.random.default_rng(0).standard_normal(16000 * 60)).astype(np.int16)
 
 
 def test_label_sets():
-    assert choose_labels(DataConfig(), WORDS_35) == ("_silence_", "_unknown_", *CORE)
-    assert choose_labels(DataConfig(label_set="35"), []) == WORDS_35
-    assert choose_labels(DataConfig(label_set="30"), []) == WORDS_30
-    assert (len(WORDS_30), len(WORDS_35)) == (30, 35)
+    assert choose_labels(DataConfig(), word_set("35")) == ("_silence_", "_unknown_", *word_set("12"))
+    assert choose_labels(DataConfig(label_set="35"), []) == word_set("35")
+    assert choose_labels(DataConfig(label_set="30"), []) == word_set("30")
+    assert [len(word_set(name)) for name in ("12", "30", "35")] == [10, 30, 35]
     assert choose_labels(DataConfig(label_set="all"), {"b", "a"}) == ("a", "b")
     assert choose_labels(DataConfig(keywords=["hey", "bed"]), []) == ("_silence_", "_unknown_", "hey", "bed")
 

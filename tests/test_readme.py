@@ -10,7 +10,7 @@ import pytest
 from readme_commands import readme_commands
 from tone_words import write_tone_words
 
-from kws.data.labels import CORE
+from kws.data.labels import word_set
 
 REPO = Path(__file__).parent.parent
 SMALL = ["trainer.epochs=1", "trainer.batch_size=8", "model.hidden_size=8", "model.conv_channels=[4]"]
@@ -51,7 +51,7 @@ REDUCED = {
 def folder(tmp_path_factory):
     """A working folder with a small data set in the place of Speech Commands and of one's own recordings."""
     folder = tmp_path_factory.mktemp("readme")
-    core = {word: 300 + 200 * i for i, word in enumerate(("bed", *CORE))}
+    core = {word: 300 + 200 * i for i, word in enumerate(("bed", *word_set("12")))}
     tones = write_tone_words(folder / "tones" / "SpeechCommands" / "speech_commands_v0.02", 24, 1, core)
     shutil.copytree(tones, folder / "recordings")
     return folder

@@ -147,5 +147,6 @@ def _require(numbers: Int64, labels: Sequence[str], needed: Sequence[str], split
     for label in needed:
         if counts[labels.index(label)] == 0:
             what = "clip of a word besides the keywords, for `_unknown_`" if label == UNKNOWN else f"clip of {label!r}"
-            place = f"the {split} split of {pack.listing.root}"
-            raise DataError(f"{place} holds no {what}; add recordings or choose other labels")
+            raise DataError(
+                f"the {split} split of {pack.listing.root} holds no {what}; add recordings or choose other labels"
+            )

@@ -12,13 +12,18 @@ from kws.audio.levels import INT16_FULL_SCALE, amplitude, rms, saturated
 from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.errors import DataError
 from kws.system.arrays import Float64, Int16, Int64
+from kws.system.lists import read_lists
 
-CORE = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
-DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-OTHERS = ("bed", "bird", "cat", "dog", "happy", "house", "marvin", "sheila", "tree", "wow")
-WORDS_30 = tuple(sorted((*CORE, *DIGITS, *OTHERS)))
-WORDS_35 = tuple(sorted((*WORDS_30, "backward", "follow", "forward", "learn", "visual")))
 ZERO_SHARE, MIXED_SHARE, LEVELS_DBFS = 0.05, 0.3, (-70.0, -6.0)  # of silence clips
+
+
+def word_set(name: str) -> tuple[str, ...]:
+    """The keywords of the label set `12`, and all words of `30` (v0.01 of Speech Commands) and `35` (v0.02), sorted."""
+    words = read_lists("kws.data", "words.txt")
+    if name == "12":
+        return words["core"]
+    parts = ("core", "digits", "others", "since v0.02")
+    return tuple(sorted(word for part in parts[: 3 if name == "30" else 4] for word in words[part]))
 
 
 def choose_labels(config: DataConfig, words: Collection[str]) -> tuple[str, ...]:
@@ -29,8 +34,8 @@ def choose_labels(config: DataConfig, words: Collection[str]) -> tuple[str, ...]
     """
     own = tuple(sorted(word for word in words if not word.startswith("_")))
     if config.keywords or config.label_set in ("12", "own"):
-        return (SILENCE, UNKNOWN, *(config.keywords or {"12": CORE, "own": own}[config.label_set]))
-    return {"30": WORDS_30, "35": WORDS_35, "all": own}[config.label_set]
+        return (SILENCE, UNKNOWN, *(config.keywords or (own if config.label_set == "own" else word_set("12"))))
+    return own if config.label_set == "all" else word_set(config.label_set)
 
 
 def keywords_of(labels: Sequence[str]) -> tuple[str, ...]:
@@ -38,17 +43,17 @@ def keywords_of(labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(label for label in labels if label not in (SILENCE, UNKNOWN))
 
 
-def check_labels(labels: Sequence[str], words: Collection[str], place: object) -> None:
-    """Raise `DataError` for a label named twice, no keyword at all, or a keyword that no clip in `place` says."""
+def check_labels(labels: Sequence[str], words: Collection[str], source: object) -> None:
+    """Raise `DataError` for a label named twice, no keyword at all, or a keyword that no clip in `source` says."""
     if len(set(labels)) != len(labels):
         raise DataError(f"the labels {', '.join(labels)} name one twice")
     there = ", ".join(sorted(words)) or "none"
     if not keywords_of(labels):
-        raise DataError(f"there is no keyword to learn; the words in {place} are: {there}")
+        raise DataError(f"there is no keyword to learn; the words in {source} are: {there}")
     for keyword in keywords_of(labels):
         if keyword not in words:
             raise DataError(
-                f"keyword {keyword!r} has no clips in {place}; choose by data.keywords or data.label_set=all: {there}"
+                f"keyword {keyword!r} has no clips in {source}; choose by data.keywords or data.label_set=all: {there}"
             )
 
 
@@ -62,7 +67,7 @@ def label_numbers(words: Sequence[str], labels: Sequence[str]) -> Int64:
 def silence_clips(noise: Int16, count: int, clip_length: int, rng: np.random.Generator) -> Int16:
     """Draw `count` clips int16 `[count, clip_length]` from `noise` int16 `[M]`; less than a clip of it is repeated.
 
-    One clip in twenty is digital zero; the others are a piece of noise, or two pieces mixed, brought to an RMS level
+    One clip in twenty is digital zero; the others are a stretch of noise, or two of them mixed, brought to an RMS level
     uniform between -70 and -6 dBFS and clipped: recordings are made at one level, microphones hear noise at all levels.
     """
     noise = np.resize(noise, max(len(noise), clip_length))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kws.config import BACKGROUND_NOISE, SILENCE, UNKNOWN, SpeechCommandsConfig
-from kws.data.labels import WORDS_35
+from kws.data.labels import word_set
 from kws.data.scan import Listing, scan
 from kws.data.splits import LISTS
 from kws.errors import DataError
@@ -19,7 +19,7 @@ SHA256 = {
 
 def looks_like_speech_commands(folder: Path) -> bool:
     """Whether `folder` holds the data set itself: its noise, one of its lists, or a folder of one of its words."""
-    marks = (BACKGROUND_NOISE, *LISTS.values(), *WORDS_35)
+    marks = (BACKGROUND_NOISE, *LISTS.values(), *word_set("35"))
     return folder.is_dir() and any((folder / mark).exists() for mark in marks)
 
 
@@ -31,8 +31,8 @@ def find(config: SpeechCommandsConfig, progress: bool = True) -> Listing:
     """
     name, root = f"speech_commands_{config.version}", Path(config.root).expanduser()
     home = root / "SpeechCommands" / name
-    place = next((place for place in (home, root / name, root) if looks_like_speech_commands(place)), None)
-    if place is None:
+    folder = next((folder for folder in (home, root / name, root) if looks_like_speech_commands(folder)), None)
+    if folder is None:
         remedy = "choose data=synthetic (made here, nothing to download) or set data.root to a local copy"
         if not config.download:
             raise DataError(f"{root} holds no Speech Commands {config.version}, and data.download is false; {remedy}")
@@ -40,10 +40,10 @@ def find(config: SpeechCommandsConfig, progress: bool = True) -> Listing:
 
         url = config.url or URL.format(version=config.version)
         fetch(url, SHA256[config.version], home, looks_like_speech_commands, remedy, progress)
-        place = home
-    listing = scan(place)
+        folder = home
+    listing = scan(folder)
     if not listing.clips:
-        raise DataError(f"{place} holds no clips; remove it to download the data again, or set data.root to another")
+        raise DataError(f"{folder} holds no clips; remove it to download the data again, or set data.root to another")
     return listing
 
 
@@ -51,7 +51,7 @@ def find_test(test_dir: str) -> Listing:
     """List the official test archive unpacked in `test_dir`: keyword folders, `_unknown_` and `_silence_`."""
     folder = Path(test_dir).expanduser()
     if not folder.is_dir():
-        raise DataError(f"data.test_dir {folder} is not a folder; unpack the official test archive and give its place")
+        raise DataError(f"data.test_dir {folder} is not a folder; unpack the official test archive and name its folder")
     listing = scan(folder, (UNKNOWN, SILENCE))
     if not listing.clips:
         raise DataError(f"data.test_dir {folder} holds no folder of clips; unpack the official test archive there")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.config import BACKGROUND_NOISE, SPLITS, SyntheticConfig, exact_samples
-from kws.data.labels import WORDS_35
+from kws.data.labels import word_set
 from kws.data.noise import generated_noise
 from kws.data.scan import Listing, scan
 from kws.data.splits import LISTS, hash_split
@@ -73,7 +73,7 @@ def find(config: SyntheticConfig, progress: bool = True) -> Listing:
     16-bit WAV at 16 kHz of `clip_ms` each, the split lists and a minute each of five noises. Raises `DataError` for a
     word that cannot be a folder's name or cannot be spoken, and `DiskFullError`; nothing is left then.
     """
-    words = config.words or list(WORDS_35)
+    words = config.words or list(word_set("35"))
     for word in words:
         if not word.strip() or word.startswith(("_", ".")) or set(word) & set('/\\:*?"<>|\0') or words.count(word) > 1:
             raise DataError(f"data.words holds {word!r}, which is empty, twice there or cannot be the name of a folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 
-from kws.speech.sentences import WORD_LISTS, holds
+from kws.speech.sentences import grammar, holds
 
 # Beginnings of words; those in a group sound alike: `kat` is no other word than `cat`.
 BEGINNINGS = "b|d|f ph|g|h|j|k c q|l|m|n kn|p|r wr|s c z|t|v|w wh|st|tr"
@@ -17,7 +17,7 @@ EVERYDAY = ("who", "thing", "things", "adjective", "where", "when", "number")
 def other_texts(keywords: Collection[str]) -> list[str]:
     """Texts to speak as `_unknown_`, none of which says one of `keywords`: sound-alikes, then everyday ones."""
     texts = [text for keyword in keywords for text in sound_alikes(keyword)]
-    texts += [text for name in EVERYDAY for text in WORD_LISTS[name]]
+    texts += [text for name in EVERYDAY for text in grammar()[name]]
     return [text for text in dict.fromkeys(texts) if not holds(text, keywords)]
 
 
