@@ -72,15 +72,19 @@ def served(files: dict[str, Any]) -> Iterator[str]:
         running.shutdown()
 
 
-def test_it_serves_the_page_and_nothing_else(model: Path, stub: Path) -> None:
-    for url in served(site([model], stub)):
+def test_it_serves_the_page_and_nothing_else(model: Path, stub: Path, tmp_path: Path) -> None:
+    for url in served(site([model], stub, tmp_path)):
         with urllib.request.urlopen(url) as answer:
             assert b"<title>kws" in answer.read()
         (name,) = json.load(urllib.request.urlopen(url + "models.json"))
         with urllib.request.urlopen(url + name) as answer:
             assert answer.read() == model.read_bytes()
         with urllib.request.urlopen(url + "detector.js?x") as answer:
-            assert answer.headers["Content-Type"].startswith("text/javascript")
+            assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
+            assert answer.headers["Cache-Control"] == "no-cache"
+        types = {"": "text/html; charset=utf-8", "models.json": "application/json", name: "application/octet-stream"}
+        for path, kind in {**types, f"ort/{ort_web.FILES[1]}": "application/wasm"}.items():
+            assert urllib.request.urlopen(url + path).headers["Content-Type"] == kind
         for wrong in ("nothing", "../web_server.py", "%2e%2e/cli.py", "ort/"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(url + wrong)
@@ -192,7 +196,7 @@ def test_the_page_in_a_real_browser(model: Path, ort: Path, tmp_path: Path) -> N
         (tmp_path / name).write_text("neither audio nor a model")
     expected = offline(model, soundfile.read(file, dtype="float32")[0])
     assert len(expected) == 4
-    write(site([model], ort), tmp_path / "static")
+    write(site([model], ort, tmp_path), tmp_path / "static")
     files = {str(path.relative_to(tmp_path / "static")): path for path in (tmp_path / "static").rglob("*.*")}
     fake = f"--use-file-for-fake-audio-capture={file}%noloop"
     for url in served(files):
@@ -254,7 +258,7 @@ def test_pictures_for_the_docs(ort: Path, tmp_path: Path, speech_commands_root: 
     noise = np.random.default_rng(0).normal(0, 3e-4, sum(map(len, parts)))
     soundfile.write(tmp_path / "words.wav", np.concatenate(parts) + noise, 16000)
     fake = f"--use-file-for-fake-audio-capture={tmp_path / 'words.wav'}%noloop"
-    for url in served(site([model], ort)):
+    for url in served(site([model], ort, tmp_path)):
         for name, (width, height, dark) in SCREENS.items():
             with Chromium(tmp_path / name, fake) as browser:
                 browser.open(url)

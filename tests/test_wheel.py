@@ -1,7 +1,8 @@
-"""The wheel works without the checkout: the runtime in a clean environment, the configs from the installed package."""
+"""The wheel without the checkout: what each extra is enough for, in a clean environment; the configs come with it."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -13,7 +14,11 @@ import pytest
 import soundfile as sf
 from tiny_onnx import write_tiny
 
+from kws import cli
+from kws.apps import ort_web
+
 REPO = Path(__file__).parent.parent
+HEAVY = {"torch", "torchaudio", "hydra-core", "lightning-fabric", "librosa", "scipy", "onnx", "safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -25,27 +30,110 @@ def wheel(tmp_path_factory):
     return path
 
 
-def test_it_spots_keywords_without_torch(wheel, tmp_path):
-    venv.create(tmp_path / "env", with_pip=True)
-    python = tmp_path / "env" / "bin" / "python"
-    install = subprocess.run([python, "-m", "pip", "install", "--quiet", wheel], capture_output=True, text=True)
-    if install.returncode and "No matching distribution" in install.stderr:
-        pytest.skip("no package registry within reach to install numpy and onnxruntime from")
-    assert install.returncode == 0, install.stderr
-    listed = subprocess.run([python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True).stdout
-    names = {package["name"].lower() for package in json.loads(listed)}
+@pytest.fixture(scope="module")
+def environment(wheel, tmp_path_factory):
+    """A clean environment, into which the tests below install the wheel, first without and then with an extra."""
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder / "env", with_pip=True)
+    return Environment(wheel, folder)
+
+
+class Environment:
+    def __init__(self, wheel, folder):
+        self.wheel, self.folder, self.python = wheel, folder, folder / "env" / "bin" / "python"
+        self.variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        write_tiny(folder / "tiny.onnx")
+        step = np.concatenate([np.zeros(16000), np.full(16000, 0.8), np.zeros(16000)])  # a high mean says "yes"
+        sf.write(folder / "step.wav", step, 16000)
+
+    def run(self, *command):
+        return subprocess.run(command, cwd=self.folder, env=self.variables, capture_output=True, text=True)
+
+    def install(self, extra):
+        """The packages that are there then, by name."""
+        done = self.run(self.python, "-m", "pip", "install", "--quiet", f"{self.wheel}{extra}")
+        if done.returncode and "No matching distribution" in done.stderr:
+            pytest.skip("no package registry within reach to install numpy and onnxruntime from")
+        assert done.returncode == 0, done.stderr
+        listed = self.run(self.python, "-m", "pip", "list", "--format=json").stdout
+        return {package["name"].lower() for package in json.loads(listed)}
+
+    def kws(self, *arguments):
+        """Standard output of a command that must succeed."""
+        done = self.run(self.python.with_name("kws"), *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def fails(self, *arguments):
+        """Standard error of the command and of its module, which must be the same sentence."""
+        module = f"kws.{arguments[0].replace('-', '_')}"
+        both = [self.run(self.python.with_name("kws"), *arguments), self.run(self.python, "-m", module, *arguments[1:])]
+        assert [done.returncode for done in both] == [1, 1]
+        assert both[0].stderr == both[1].stderr
+        return both[0].stderr
+
+
+def test_what_runs_a_model_needs_no_extra(environment):
+    names = environment.install("")
     assert {"numpy", "onnxruntime", "soundfile"} <= names
-    assert not names & {"torch", "torchaudio", "hydra-core", "librosa", "scipy"}
-    model = write_tiny(tmp_path / "tiny.onnx")
-    step = np.concatenate([np.zeros(16000), np.full(16000, 0.8), np.zeros(16000)])  # a high mean says "yes"
-    sf.write(tmp_path / "step.wav", step, 16000)
-    kws = tmp_path / "env" / "bin" / "kws"
-    command = [kws, "spot", "--json", "--model", model, tmp_path / "step.wav"]
-    spotted = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert spotted.returncode == 0, spotted.stderr
-    detections = [json.loads(line) for line in spotted.stdout.splitlines()]
+    assert not names & HEAVY
+    detections = [
+        json.loads(line) for line in environment.kws("spot", "--json", "--model", "tiny.onnx", "step.wav").splitlines()
+    ]
     assert detections[0]["keyword"] == "yes"
     assert 0.9 < detections[0]["start"] < 2.1
+    heard = environment.kws("listen", "--model", "tiny.onnx", "--file", "step.wav", "--fast", "--plain")
+    assert heard.split("\t")[2] == "yes"
+    assert "yes, no, up" in environment.kws("info")
+    assert "0 takes" in environment.kws("record", "word", "--file", "step.wav")
+    (environment.folder / "ort").mkdir()
+    for name in ort_web.FILES:
+        (environment.folder / "ort" / name).touch()
+    environment.kws("web", "--model", "gsc12_tiny", "--ort", "ort", "--export", "page")
+    assert (environment.folder / "page" / "models" / "gsc12_tiny.onnx").is_file()
+
+
+def test_a_missing_extra_is_named(environment):
+    environment.install("")
+    for name, command in cli.COMMANDS.items():
+        if command.extra and name != "benchmark":  # which has no use for a package of its own before peers
+            error = environment.fails(name, "tiny.onnx", "hours")
+            assert re.fullmatch(
+                rf"error: kws {name} needs \w+, which is not installed; pip install 'kws\[{command.extra}\]'\n", error
+            )
+    microphone = environment.run(environment.python.with_name("kws"), "listen", "--model", "tiny.onnx")
+    assert microphone.stderr == "error: a microphone needs the package sounddevice; pip install 'kws[mic]'\n"
+
+
+@pytest.mark.timeout(600)  # it installs some 150 MB
+def test_measuring_needs_no_torch(environment):
+    assert not environment.install("[measure]") & (HEAVY - {"scipy", "onnx"})
+    hours = environment.folder / "hours"
+    hours.mkdir()
+    level = np.zeros(60 * 16000)
+    level[16000:17600], level[48000:49600] = 0.8, -0.8
+    sf.write(hours / "a.wav", level, 16000)
+    (hours / "labels.csv").write_text("file,onset,offset,keyword\na.wav,1,1.1,yes\na.wav,3,3.1,no\n")
+    table = environment.kws("calibrate", "tiny.onnx", "hours", "--fa-per-hour", "200", "--output", "calibrated.onnx")
+    assert "at these thresholds" in table
+    assert "FRR (95 %)" in environment.kws("evaluate-stream", "calibrated.onnx", "hours")
+    assert (environment.folder / "calibrated-stream" / "det.png").is_file()
+    assert "N=1:" in environment.kws("benchmark", "tiny.onnx", "--no-peers")
+    assert "pip install 'kws[train]'" in environment.fails("export", "best.safetensors")
+    (environment.folder / "best.safetensors").touch()
+    assert "pip install 'kws[train]'" in environment.fails("benchmark", "best.safetensors")
+
+
+def test_training_needs_nothing_but_its_extra():
+    """Every module of kws but those of the microphone and of live pictures is imported without what `dev` adds."""
+    absent = ["pytest", "torchmetrics", "hypothesis", "sounddevice", "rich", "espeakng_loader", "silero_vad"]
+    code = f"""
+import sys, pkgutil, importlib, kws
+for name in {absent}: sys.modules[name] = None
+for module in pkgutil.walk_packages(kws.__path__, "kws."):
+    if module.name != "kws.apps.live_view": importlib.import_module(module.name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_configs_come_with_it(wheel, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,10 @@ QUIET_DB, CLIPPED = -40.0, 0.99  # the loudest frame of a take must be above, it
 ABOVE_NOISE_DB = 10.0  # a frame of the word is at least so far above the quietest frames
 BELOW_PEAK_DB = 35.0  # ... and not farther below the loudest
 METER, METER_DB = 30, -60.0  # characters, and the level at which none is filled
+NEXT = """When all your words are there:
+  kws train data=folder data.root={folder} run_dir=runs/words
+  kws export runs/words/best.safetensors
+  kws listen --model runs/words/best.onnx"""
 
 
 class Take(NamedTuple):
@@ -169,5 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _show(f"take {kept} of {options.takes}: {length:.2f} s, {take.peak_db:.0f} dBFS, {path}", end="\n")
     finally:
         source.close()
-    print(f"{kept} takes of {options.word!r} in {folder / options.word}; train with data.root={folder}")
+    print(f"{kept} takes of {options.word!r} in {folder / options.word}")
+    if kept:
+        print(NEXT.format(folder=shlex.quote(str(folder))))
     return 0

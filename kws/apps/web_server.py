@@ -7,6 +7,7 @@ import functools
 import http.server
 import json
 import shutil
+import tempfile
 import urllib.parse
 import webbrowser
 from collections.abc import Mapping, Sequence
@@ -27,55 +28,56 @@ TYPES = {
     ".wasm": "application/wasm",
 }
 
-Site = Mapping[str, Path | bytes]  # path below the root -> a file, or its content
+Site = Mapping[str, Path]  # path below the root -> a file
 
 
-def site(models: Sequence[Path], ort: Path) -> Site:
-    """Every file of the page. Raises `ModelError` for a model that kws cannot run, `ValueError` for two of a name."""
+def site(models: Sequence[Path], ort: Path, folder: Path) -> Site:
+    """Every file of the page; the list of models is written to `folder`.
+
+    Raises `ModelError` for a model that kws cannot run, `KwsError` for two of a name.
+    """
     named: dict[str, Path] = {}
     for model in models:
         SpotterModel(model)
         if (name := f"models/{model.name}") in named:
             raise KwsError(f"two models are called {model.name}; rename one")
         named[name] = model
-    urls = [urllib.parse.quote(name) for name in named]
+    listed = folder / "models.json"
+    listed.write_text(json.dumps([urllib.parse.quote(name) for name in named]))
     return {
         **{path.name: path for path in sorted(PAGE.iterdir()) if path.suffix in TYPES},
         **{f"ort/{name}": ort / name for name in FILES},
         **named,
-        "models.json": json.dumps(urls).encode(),
+        listed.name: listed,
     }
 
 
 def write(files: Site, folder: Path) -> None:
     """Write a site to a folder, for any host of static files."""
-    for name, content in files.items():
+    for name, file in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        else:
-            shutil.copyfile(content, path)
+        shutil.copyfile(file, path)
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """The standard library's, for the files of a site and no others."""
+
+    extensions_map = TYPES
+
     def __init__(self, *arguments: object, files: Site) -> None:
         self.files = files
         super().__init__(*arguments)  # type: ignore[arg-type]
 
-    def do_GET(self) -> None:
-        name = urllib.parse.unquote(urllib.parse.urlsplit(self.path).path).lstrip("/") or "index.html"
-        content = self.files.get(name)
-        if content is None:
-            self.send_error(404)
-            return
-        data = content if isinstance(content, bytes) else content.read_bytes()
-        self.send_response(200)
-        self.send_header("Content-Type", TYPES.get(Path(name).suffix, "application/octet-stream"))
-        self.send_header("Content-Length", str(len(data)))
+    def translate_path(self, path: str) -> str:
+        """The file of a request; of one that is not in the site, the name of none."""
+        name = urllib.parse.unquote(urllib.parse.urlsplit(path).path).lstrip("/") or "index.html"
+        return str(self.files.get(name, ""))
+
+    def end_headers(self) -> None:
+        """A browser asks whether a file has changed before it uses it again."""
         self.send_header("Cache-Control", "no-cache")
-        self.end_headers()
-        self.wfile.write(data)
+        super().end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Say nothing of requests."""
@@ -105,18 +107,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws web`: the exit status."""
     options = _arguments(arguments)
     models = [find_model(model) for model in options.model or [DEFAULT]]
-    files = site(models, ort_dir(options.ort))
-    if options.export:
-        write(files, Path(options.export))
-        print(f"{options.export} holds the page; any host of static files can serve it, over https")
-        return 0
-    with server(files, options.port) as running:
-        url = f"http://127.0.0.1:{running.server_address[1]}/"
-        print(f"{url}  (Ctrl-C ends it)", flush=True)
-        if options.open:
-            webbrowser.open(url)
-        try:
-            running.serve_forever()
-        except KeyboardInterrupt:
+    with tempfile.TemporaryDirectory() as folder:
+        files = site(models, ort_dir(options.ort), Path(folder))
+        if options.export:
+            write(files, Path(options.export))
+            print(f"{options.export} holds the page; any host of static files can serve it, over https")
             return 0
+        with server(files, options.port) as running:
+            url = f"http://127.0.0.1:{running.server_address[1]}/"
+            print(f"{url}  (Ctrl-C ends it)", flush=True)
+            if options.open:
+                webbrowser.open(url)
+            try:
+                running.serve_forever()
+            except KeyboardInterrupt:
+                return 0
     return 0
