@@ -2,6 +2,7 @@
 
 import csv
 
+import librosa
 import numpy as np
 import pytest
 import soundfile as sf
@@ -80,9 +81,16 @@ def test_labels_without_silence_are_refused(recordings):
         RecordingCrops(recordings, ("yes", "no"), RATE, RATE)
 
 
-def test_other_rates_are_refused(recordings):
-    with pytest.raises(ValueError, match=r"a.wav is 16000 Hz, 1 channels; .*8000 Hz"):
-        RecordingCrops(recordings, LABELS, RATE, 8000)
+def test_other_rates_are_heard_as_everywhere(recordings):
+    """Stereo at 44.1 kHz: the crops are cut from what librosa makes of it, at the times that the labels say."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (12 * 44100, 2)).astype(np.float32)
+    sf.write(recordings / "a.wav", sound, 44100, subtype="FLOAT")
+    crops, starts, labels = drawn(recordings, 50)
+    heard = librosa.resample(sound.mean(axis=1), orig_sr=44100, target_sr=RATE, res_type="soxr_hq") * 32768
+    first = (starts * RATE).round().astype(np.int64)
+    expected = np.stack([heard[start : start + RATE] for start in first])
+    np.testing.assert_allclose(crops.waveforms(first), expected, atol=1)
+    assert set(labels.tolist()) == {0, 1, 2, 3}
 
 
 def test_a_folder_without_labels_is_refused(tmp_path):

@@ -75,7 +75,7 @@ class Environment:
 
 def test_what_runs_a_model_needs_no_extra(environment):
     names = environment.install("")
-    assert {"numpy", "onnxruntime", "soundfile"} <= names
+    assert {"numpy", "onnxruntime", "soundfile", "soxr"} <= names
     assert not names & HEAVY
     detections = [
         json.loads(line) for line in environment.kws("spot", "--json", "--model", "tiny.onnx", "step.wav").splitlines()
@@ -139,6 +139,7 @@ for module in pkgutil.walk_packages(kws.__path__, "kws."):
 def test_configs_come_with_it(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
+        assert {"kws/data/words.txt", "kws/speech/grammar.txt", "kws/apps/web/contract.js"} <= set(archive.namelist())
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = "import kws.entry; print(kws.entry.config_dir())"
     found = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)

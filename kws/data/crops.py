@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from kws.config import SILENCE, UNKNOWN
+from kws.data.decode import read_int16
 from kws.errors import DataError
 from kws.recordings.labels import Recording, read_recordings
 from kws.system.arrays import Float64, Int16, Int64
@@ -28,7 +28,7 @@ class RecordingCrops:
     """
 
     def __init__(self, folder: Path, labels: Sequence[str], clip_length: int, sample_rate: int) -> None:
-        """Read all of `folder` into memory (115 MB an hour). Raises `ValueError` for one that cannot be used."""
+        """Read all of `folder` into memory (115 MB an hour). Raises `KwsError` for one that cannot be used."""
         if missing := {UNKNOWN, SILENCE} - set(labels):
             raise DataError(
                 f"data.train_recordings needs the labels {' and '.join(sorted(missing))}; choose data.keywords"
@@ -41,15 +41,10 @@ class RecordingCrops:
         sounds, starts, numbers = [], [], []
         self.clip_length, position = clip_length, 0
         for recording in read_recordings(folder, labels):
-            samples, rate = soundfile.read(recording.path, dtype="int16", always_2d=True)
-            if rate != sample_rate or samples.shape[1] != 1:
-                raise DataError(
-                    f"{recording.path} is {rate} Hz, {samples.shape[1]} channels; recordings to train on must be "
-                    f"{sample_rate} Hz, mono"
-                )
+            samples = read_int16(recording.path, sample_rate)
             begins = np.arange(0, max(0, len(samples) - clip_length), round(GRID * sample_rate))
             found = crop_labels(recording, begins / sample_rate, clip_length / sample_rate, labels)
-            sounds.append(samples[:, 0])
+            sounds.append(samples)
             starts.append(begins[found >= 0] + position)
             numbers.append(found[found >= 0])
             position += len(samples)

@@ -26,7 +26,7 @@ PROCESSES = 8  # each speaks its share of the voices: fixed, for a word's sound 
 
 
 @dataclass(frozen=True)
-class Utterance:
+class PlannedClip:
     """One clip to be spoken."""
 
     path: str  # <word>/<speaker>_nohash_<n>.wav
@@ -39,21 +39,21 @@ class Utterance:
     position: float  # 0: at the start of the clip, 1: at its end
 
 
-def plan(words: list[str], clips_per_word: int, seed: int) -> list[Utterance]:
+def plan(words: list[str], clips_per_word: int, seed: int) -> list[PlannedClip]:
     """Draw every clip: 80 % train, 10 % validation, 10 % test of each word, each by speakers of that split alone."""
     rng = np.random.default_rng(seed)
     voices = speakers()
     pools = {split: [name for name in sorted(voices) if hash_split(name) == split] for split in SPLITS}
     held_out = max(1, round(clips_per_word / 10))
     counts = {"train": clips_per_word - 2 * held_out, "validation": held_out, "test": held_out}
-    utterances = []
+    clips = []
     for word in words:
         for split in SPLITS:
             order = rng.permutation(pools[split])
             for number in range(counts[split]):
                 take, speaker = divmod(number, len(order))
-                utterances.append(
-                    Utterance(
+                clips.append(
+                    PlannedClip(
                         path=f"{word}/{order[speaker]}_nohash_{take}.wav",
                         text=word,
                         voice=voices[str(order[speaker])],
@@ -64,7 +64,7 @@ def plan(words: list[str], clips_per_word: int, seed: int) -> list[Utterance]:
                         position=float(rng.random()),
                     )
                 )
-    return sorted(utterances, key=lambda utterance: (utterance.voice, utterance.path))
+    return sorted(clips, key=lambda clip: (clip.voice, clip.path))
 
 
 def find(config: SyntheticConfig, progress: bool = True) -> Listing:
@@ -86,18 +86,18 @@ def find(config: SyntheticConfig, progress: bool = True) -> Listing:
     return scan(target)
 
 
-def _write(root: Path, utterances: list[Utterance], clip_length: int, config: SyntheticConfig, progress: bool) -> None:
-    for word in {utterance.text for utterance in utterances}:
+def _write(root: Path, clips: list[PlannedClip], clip_length: int, config: SyntheticConfig, progress: bool) -> None:
+    for word in {clip.text for clip in clips}:
         (root / word).mkdir()
     share_of = {voice: number % PROCESSES for number, voice in enumerate(speakers().values())}
     shares: list[list[dict[str, object]]] = [[] for _ in range(PROCESSES)]
-    for utterance in utterances:
-        shares[share_of[utterance.voice]].append(asdict(utterance))
+    for clip in clips:
+        shares[share_of[clip.voice]].append(asdict(clip))
     jobs = [{"root": str(root), "clip_length": clip_length, "clips": share} for share in shares if share]
-    run_jobs("kws.speech.espeak", jobs, config.workers or cores(), len(utterances), "speaking", progress)
+    run_jobs("kws.speech.espeak", jobs, config.workers or cores(), len(clips), "speaking", progress)
     (root / BACKGROUND_NOISE).mkdir()
     for name, noise in generated_noise(np.random.default_rng(config.seed), NOISE_SECONDS, SAMPLE_RATE).items():
         write_wav(root / BACKGROUND_NOISE / f"{name}.wav", noise)
     for split, name in LISTS.items():
-        paths = sorted(u.path for u in utterances if hash_split(u.path.split("/")[1].split("_")[0]) == split)
+        paths = sorted(clip.path for clip in clips if hash_split(clip.path.split("/")[1].split("_")[0]) == split)
         (root / name).write_text("".join(f"{path}\n" for path in paths), encoding="utf-8")

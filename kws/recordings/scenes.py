@@ -84,7 +84,7 @@ def fade(samples: Float32) -> Float32:
     return samples
 
 
-class Utterance(NamedTuple):
+class Sound(NamedTuple):
     """Something said: float32 `[n]` whose speech has an RMS of 1, from sample `onset` to sample `offset`."""
 
     samples: Float32
@@ -116,9 +116,9 @@ class Mixer:
         start = 0
         while start < self.length:
             scene = track[start : start + round(self._draw(20, 60) * SAMPLE_RATE)]
-            for begin, utterance in self._scene(scene):
-                times = ((start + begin + end) / SAMPLE_RATE for end in (utterance.onset, utterance.offset))
-                said.append([*(round(time, 4) for time in times), utterance.label, utterance.text])
+            for begin, sound in self._scene(scene):
+                times = ((start + begin + end) / SAMPLE_RATE for end in (sound.onset, sound.offset))
+                said.append([*(round(time, 4) for time in times), sound.label, sound.text])
             start += len(scene)
         return to_int16(track), said
 
@@ -128,16 +128,16 @@ class Mixer:
     def _option(self, name: str) -> float:
         return self._draw(self.options[f"{name}_min"], self.options[f"{name}_max"])
 
-    def _scene(self, scene: Float32) -> list[tuple[int, Utterance]]:
+    def _scene(self, scene: Float32) -> list[tuple[int, Sound]]:
         """Fill `scene` with speech, echo and noise; what is said in it, each with the sample with which it begins."""
         said, position = [], 0
-        for pause, utterance in self._utterances():
+        for pause, sound in self._sounds():
             position += round(pause * SAMPLE_RATE)
-            if position + len(utterance.samples) > len(scene):
+            if position + len(sound.samples) > len(scene):
                 break
-            scene[position : position + len(utterance.samples)] = utterance.samples
-            said.append((position, utterance))
-            position += len(utterance.samples)
+            scene[position : position + len(sound.samples)] = sound.samples
+            said.append((position, sound))
+            position += len(sound.samples)
         level = self._option("level_db")
         if said and self.rng.random() < self.options["echo_probability"]:
             scene[:] = self._echo(scene)
@@ -147,7 +147,7 @@ class Mixer:
         scene *= 0.98 / max(0.98, float(np.abs(scene).max()))
         return said
 
-    def _utterances(self) -> Iterator[tuple[float, Utterance]]:
+    def _sounds(self) -> Iterator[tuple[float, Sound]]:
         """What may be said in a scene, without end, each after a pause in seconds."""
         kind = "words" if self.kind == "positive" else self._kind()
         if kind == "speech":
@@ -168,10 +168,10 @@ class Mixer:
             return "speech"
         return "words" if share < self.options["speech_share"] + self.options["word_share"] else "noise"
 
-    def _word(self, entry: dict[str, Any]) -> Utterance:
+    def _word(self, entry: dict[str, Any]) -> Sound:
         samples = self.words[entry["start"] : entry["end"]].astype(np.float32)
         samples /= max(1.0, float(rms(samples[entry["onset"] : entry["offset"]])))
-        return Utterance(fade(samples), entry["onset"], entry["offset"], entry["label"], entry["word"])
+        return Sound(fade(samples), entry["onset"], entry["offset"], entry["label"], entry["word"])
 
     def _voice(self) -> Callable[[str], Float32]:
         """Somebody to speak: text -> float32 `[n]` with an RMS of 1."""
@@ -185,18 +185,18 @@ class Mixer:
 
         return speak
 
-    def _spoken(self, entry: dict[str, Any]) -> Utterance:
+    def _spoken(self, entry: dict[str, Any]) -> Sound:
         samples = self._voice()(entry["word"])
-        return Utterance(samples, 0, len(samples), entry["label"], entry["word"])
+        return Sound(samples, 0, len(samples), entry["label"], entry["word"])
 
-    def _sentences(self) -> Iterator[tuple[float, Utterance]]:
+    def _sentences(self) -> Iterator[tuple[float, Sound]]:
         """One speaker's sentences."""
         speak = self._voice()
         while True:
             sound_alike = bool(self.rng.random() < self.options["sound_alike_share"])
             text = sentence(self.rng, self.keywords, self.options["split"], sound_alike)
             samples = speak(text)
-            yield self._draw(0.2, 1.5), Utterance(samples, 0, len(samples), UNKNOWN, text)
+            yield self._draw(0.2, 1.5), Sound(samples, 0, len(samples), UNKNOWN, text)
 
     def _echo(self, dry: Float32) -> Float32:
         """Speech in a room: the direct sound, and noise that falls by 60 dB in a drawn time."""

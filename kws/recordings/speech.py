@@ -38,8 +38,8 @@ def read_speech(folder: Path, setting: str) -> list[Utterance]:
     if not folder.is_dir():
         raise RecordingsError(f"{setting} {folder} is not a folder; give one that holds recordings of speech")
     paths = sorted(
-        Path(place) / name
-        for place, _, names in os.walk(folder, followlinks=True)
+        Path(parent) / name
+        for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
         if name.lower().endswith(SUFFIXES)
     )

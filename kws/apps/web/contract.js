@@ -1,4 +1,4 @@
-// The metadata of an ONNX file: which there must be, and within which bounds. The same rules as kws/runtime/contract.py.
+// The metadata of an ONNX file: which there must be, and within which bounds. The rules of kws/runtime/contract.py.
 
 import { DEFAULTS, POOLINGS } from "./detector.js";
 
@@ -44,7 +44,6 @@ function* labelFaults(labels) {
   if (!isList(labels) || new Set(labels).size < labels.length) yield "labels is not a list of different names";
   else if (labels.length < 2 || labels.length > MOST_LABELS || labels.every((label) => label.startsWith("_"))) {
     yield "labels must be a keyword and something else";
-    // eslint-disable-next-line no-control-regex
   } else if (labels.some((label) => !label || [...label].length > LONGEST_LABEL || /[\u0000-\u001f]/.test(label))) {
     yield "labels holds one that is empty, too long or holds a control character";
   }
@@ -57,8 +56,10 @@ function* sizeFaults(metadata) {
     }
   }
   const { block_size, frame_length, hop_length, sample_rate } = metadata;
-  if (block_size % frame_length) yield `block_size ${block_size} is no multiple of frame_length, ${frame_length} samples`;
-  if (frame_length % hop_length) yield `frame_length ${frame_length} is no multiple of hop_length, ${hop_length} samples`;
+  if (block_size % frame_length)
+    yield `block_size ${block_size} is no multiple of frame_length, ${frame_length} samples`;
+  if (frame_length % hop_length)
+    yield `frame_length ${frame_length} is no multiple of hop_length, ${hop_length} samples`;
   if (1000 * frame_length < sample_rate) yield "frame_length is shorter than a millisecond";
 }
 
@@ -90,10 +91,14 @@ function* frontendFaults({ frontend, sample_rate, hop_length }) {
 
 function* detectorFaults({ detector, labels }) {
   for (const key of Object.keys(detector)) if (!(key in DEFAULTS)) yield `detector has no option ${key}`;
-  const { pooling, thresholds, suppress, threshold, release, unknown_bias, ...durations } = { ...DEFAULTS, ...detector };
+  const { pooling, thresholds, suppress, threshold, release, unknown_bias, ...durations } = {
+    ...DEFAULTS,
+    ...detector,
+  };
   if (!POOLINGS.includes(pooling)) yield `detector.pooling is ${pooling}, which is unknown`;
   for (const key of DURATIONS) {
-    if (!isWithin(durations[key], [0, LONGEST_MS])) yield `detector.${key} is ${durations[key]}; it must be 0 to ${LONGEST_MS}`;
+    if (!isWithin(durations[key], [0, LONGEST_MS]))
+      yield `detector.${key} is ${durations[key]}; it must be 0 to ${LONGEST_MS}`;
   }
   if (!isWithin(unknown_bias, [-MOST_BIAS, MOST_BIAS])) yield `detector.unknown_bias is ${unknown_bias}`;
   if (!isTable(thresholds)) yield "detector.thresholds is not a table";
@@ -108,6 +113,7 @@ function* detectorFaults({ detector, labels }) {
   }
   const named = [thresholds, suppress].flatMap((table) => Object.keys(table ?? {}));
   for (const name of [...named, ...Object.values(suppress ?? {}).flat()]) {
-    if (!labels.includes(name) || name.startsWith("_")) yield `detector names ${name}, which is no keyword of the model`;
+    if (!labels.includes(name) || name.startsWith("_"))
+      yield `detector names ${name}, which is no keyword of the model`;
   }
 }

@@ -54,10 +54,10 @@ function melFilters(config, bins) {
   const low = mel(config.f_min);
   const step = (mel(config.f_max) - low) / (config.n_mels + 1);
   const edges = Array.from({ length: config.n_mels + 2 }, (_, i) => hertz(low + i * step));
-  const places = Array.from({ length: bins }, (_, i) => (i * config.sample_rate) / 2 / (bins - 1));
+  const frequencies = Array.from({ length: bins }, (_, i) => (i * config.sample_rate) / 2 / (bins - 1));
   return Array.from({ length: config.n_mels }, (_, band) => {
     const [left, centre, right] = edges.slice(band, band + 3);
-    const all = places.map((f) => Math.max(0, Math.min((f - left) / (centre - left), (right - f) / (right - centre))));
+    const all = frequencies.map((f) => Math.max(0, Math.min((f - left) / (centre - left), (right - f) / (right - centre))));
     const first = Math.max(
       0,
       all.findIndex((weight) => weight > 0),

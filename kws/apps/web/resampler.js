@@ -1,4 +1,4 @@
-// Sample-rate conversion of a stream: polyphase windowed sinc, as near to soxr's (kws/audio/resample.py) as a test says.
+// Sample-rate conversion of a stream: polyphase windowed sinc, near to soxr's (kws/audio/resample.py).
 
 const PASSBAND = 0.913; // of the lower Nyquist frequency: flat up to here, silent from the lower Nyquist frequency on
 const ATTENUATION = 126; // dB

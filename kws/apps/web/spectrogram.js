@@ -74,8 +74,8 @@ export class Spectrogram {
 }
 
 function colour(share) {
-  const place = Math.min(1, Math.max(0, share)) * (COLOURS.length - 1);
-  const i = Math.min(COLOURS.length - 2, Math.floor(place));
-  const mix = COLOURS[i].map((from, c) => from + (COLOURS[i + 1][c] - from) * (place - i));
+  const position = Math.min(1, Math.max(0, share)) * (COLOURS.length - 1);
+  const i = Math.min(COLOURS.length - 2, Math.floor(position));
+  const mix = COLOURS[i].map((from, c) => from + (COLOURS[i + 1][c] - from) * (position - i));
   return [...mix, 255];
 }
