@@ -46,7 +46,7 @@ lint: $(VENV)/.dev ## ruff, mypy and the imports between wings
 	$(PY) -m mypy
 	$(VENV)/bin/lint-imports
 
-bench: $(VENV)/.dev ## run-time cost of MODEL (a checkpoint or an ONNX file) beside peers; without MODEL, speed of the training input
+bench: $(VENV)/.dev ## run-time cost of MODEL beside peers; without MODEL, speed of the training input
 	$(if $(MODEL),$(PY) -m pip install --quiet -e '.[bench]' && $(PY) -m kws.benchmark $(MODEL) $(ARGS),$(PY) scripts/bench_input.py)
 
 wheel: $(VENV)/.dev ## build the wheel into dist/
