@@ -273,7 +273,28 @@ class FolderConfig(DataConfig):
         _between("data.validation_percent + data.test_percent", self.validation_percent + self.test_percent, 0, 99)
 
 
-DATA_SOURCES = {"speech_commands": SpeechCommandsConfig, "synthetic": SyntheticConfig, "folder": FolderConfig}
+DATA_SOURCES: dict[str, type[DataConfig]] = {
+    "speech_commands": SpeechCommandsConfig,
+    "synthetic": SyntheticConfig,
+    "folder": FolderConfig,
+}
+RENAMED = {"train_stream": "train_recordings", "train_stream_ratio": "train_recordings_ratio"}
+
+
+def data_from_dict(values: Mapping[str, Any]) -> DataConfig:
+    """The options of a data source as a checkpoint or a model's card holds them, also by the names of before.
+
+    Raises `ValueError` for a source, an option or a value that there is not.
+    """
+    source = str(values.get("source"))
+    _one_of("data.source", source, DATA_SOURCES)
+    options = {RENAMED.get(name, name): value for name, value in values.items()}
+    if unknown := sorted(set(options) - {option.name for option in fields(DATA_SOURCES[source])}):
+        raise KwsError(f"data has no option {', '.join(unknown)} of the source {source}")
+    try:
+        return DATA_SOURCES[source](**options)
+    except TypeError as error:
+        raise KwsError(f"data holds a value of a wrong type: {error}") from error
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from kws import data, entry
-from kws.config import DATA_SOURCES, SILENCE, SPLITS, DataConfig, SpeechCommandsConfig, exact_samples
+from kws.config import SILENCE, SPLITS, DataConfig, SpeechCommandsConfig, data_from_dict, exact_samples
 from kws.errors import KwsError
 from kws.evaluation import error_analysis, metrics, plots
 from kws.evaluation.clip_scores import (
@@ -66,9 +66,9 @@ class LoadedModel:
 
     def source(self) -> DataConfig:
         """The data source that it was trained on. Raises `KwsError` if it does not say."""
-        if self.trained_on.get("source") not in DATA_SOURCES:
+        if "source" not in self.trained_on:
             raise KwsError(f"{self.path} does not say what it was trained on; name the data, e.g. data=speech_commands")
-        return DATA_SOURCES[self.trained_on["source"]](**self.trained_on)
+        return data_from_dict(self.trained_on)
 
 
 def load_model(given: str) -> LoadedModel:

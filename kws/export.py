@@ -9,10 +9,11 @@ if __name__ == "__main__":  # `kws export`, before imports that may be missing
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from kws.config import exact_samples
+from kws.config import data_from_dict, exact_samples
 from kws.errors import KwsError
 from kws.model.checkpoint import load_checkpoint
 from kws.onnx_export import reference
@@ -66,9 +67,10 @@ def export(
     card: dict[str, Any] = {"validation_accuracy": info.get("best_accuracy"), "epochs": info.get("epoch")}
     card["licence"] = licence
     if trained := info.get("config"):
-        card["data"] = {key: value for key, value in trained["data"].items() if key not in LOCAL}
-        card["data_licence"] = DATA_LICENCES.get(trained["data"]["source"])
-        card["clip_length"] = exact_samples(trained["data"]["clip_ms"], spotter.frontend_config.sample_rate)
+        data = data_from_dict(trained["data"])
+        card["data"] = {key: value for key, value in asdict(data).items() if key not in LOCAL}
+        card["data_licence"] = DATA_LICENCES.get(data.source)
+        card["clip_length"] = exact_samples(data.clip_ms, spotter.frontend_config.sample_rate)
     options: dict[str, Any] = {"variant": variant, "precision": precision, "hops_per_step": hops_per_step}
     path = Path(output or _default_path(Path(checkpoint), **options, batch_size=batch_size))
     path.parent.mkdir(parents=True, exist_ok=True)

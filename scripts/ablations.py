@@ -27,7 +27,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kws import data
-from kws.config import DATA_SOURCES, SILENCE, FrontendConfig, model_from_dict
+from kws.config import SILENCE, FrontendConfig, data_from_dict, model_from_dict
 from kws.evaluation.clip_scores import TorchModel, carried_posteriors, isolated_posteriors
 from kws.evaluation.error_analysis import NoisyClips
 from kws.evaluation.metrics import accuracy
@@ -136,9 +136,7 @@ def measure(folder: Path) -> None:
     """Write what is compared of a run: accuracies on validation, isolated, carried and in noise; size and cost."""
     spotter, header = load_checkpoint(folder / BEST)
     source = header["info"]["config"]["data"]
-    corpus = data.load(
-        DATA_SOURCES[source["source"]](**source), spotter.frontend_config.sample_rate, labels=spotter.labels
-    )
+    corpus = data.load(data_from_dict(source), spotter.frontend_config.sample_rate, labels=spotter.labels)
     clips, model = corpus.splits["validation"], TorchModel(spotter)
     spoken = np.flatnonzero(clips.labels != spotter.labels.index(SILENCE))
     noisy: Any = NoisyClips(clips, spoken, corpus.noise["validation"], SNR_DB)

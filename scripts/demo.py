@@ -12,7 +12,7 @@ import numpy as np
 import soundfile as sf
 
 from kws import data
-from kws.config import DATA_SOURCES, UNKNOWN
+from kws.config import UNKNOWN, data_from_dict
 from kws.streaming import StreamingSpotter
 
 RUN_DIR = Path("runs/demo")
@@ -47,7 +47,7 @@ def main() -> None:
     spotter = StreamingSpotter(RUN_DIR / "best.onnx")
     model = spotter.model
     trained_on = model.metadata["card"]["data"]
-    corpus = data.load(DATA_SOURCES[trained_on["source"]](**trained_on), model.sample_rate, labels=model.labels)
+    corpus = data.load(data_from_dict(trained_on), model.sample_rate, labels=model.labels)
     waveform, truth = minute_of_speech(corpus, model.sample_rate, np.random.default_rng(0))
     sf.write(RUN_DIR / "minute.wav", waveform, model.sample_rate)
     detections = [d for block in np.array_split(waveform, 600) for d in spotter.feed(block)] + spotter.flush()

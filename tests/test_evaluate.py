@@ -11,6 +11,8 @@ from tiny_onnx import write_tiny
 from tone_words import write_tone_words
 
 from kws import cli
+from kws.config import SpeechCommandsConfig
+from kws.evaluate import load_model
 from kws.runtime import shipped
 
 CARD = {"data": {"source": "folder", "label_set": "12", "keywords": ["yes", "no"], "clip_ms": 960.0}}
@@ -51,3 +53,29 @@ def test_data_that_is_named_comes_before_the_card(here: Path, capsys: pytest.Cap
     write_tiny(here / "bare.onnx")
     assert cli.main(["evaluate", "model=bare.onnx", "data.root=words"]) == 1
     assert "bare.onnx does not say what it was trained on; name the data" in capsys.readouterr().err
+
+
+def test_the_cards_of_the_shipped_models_tell_their_data() -> None:
+    """Also by the names that options had when they were made."""
+    for file in shipped.FOLDER.glob("*.onnx"):
+        source = load_model(file.stem).source()
+        assert isinstance(source, SpeechCommandsConfig)
+        assert (source.label_set, source.train_recordings_ratio, source.clip_ms) == ("12", 0.4, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": "archive"}, "data.source is 'archive'; choose one of"),
+        ({"source": "folder", "speed": 2}, "data has no option speed of the source folder"),
+        ({"source": "folder", "clip_ms": "long"}, "a value of a wrong type"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_one_sentence(
+    here: Path, data: dict[str, object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny(here / "odd.onnx", card={"data": data})
+    assert cli.main(["evaluate", "model=odd.onnx"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
