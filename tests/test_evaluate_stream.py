@@ -217,6 +217,12 @@ def test_streams_that_are_none(model: Path, tmp_path: Path) -> None:
         evaluate_stream("m", "s", targets=[0.0])
 
 
+def test_labels_of_another_encoding(model: Path, stream: Path) -> None:
+    (stream / "labels.csv").write_bytes("file,onset,offset,keyword,text\na.wav,1,2,yes,café\n".encode("latin-1"))
+    with pytest.raises(RecordingsError, match=r"labels\.csv cannot be read as CSV in UTF-8"):
+        evaluate_stream(model, stream)
+
+
 def test_the_command(model: Path, stream: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kws.cli", "evaluate-stream", model, stream, "--output", tmp_path / "o"]
     options = ["--refractory-ms", "300", "--targets", "2", "20"]

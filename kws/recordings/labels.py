@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -60,11 +61,19 @@ def read_recordings(folder: Path, labels: Sequence[str]) -> list[Recording]:
     return [Recording(path, seconds[path.name], events[path.name]) for path in paths]
 
 
+@contextmanager
+def _table(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RecordingsError(f"{path} cannot be read as CSV in UTF-8 ({error}); save it as that") from error
+
+
 def _read_events(path: Path, seconds: dict[str, float], labels: Sequence[str]) -> dict[str, list[Event]]:
     if not path.is_file():
         raise RecordingsError(f"{path} is missing; it must have the columns {', '.join(COLUMNS)}")
     events: dict[str, list[Event]] = {name: [] for name in seconds}
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with _table(path), path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         if missing := [column for column in COLUMNS if column not in (rows.fieldnames or ())]:
             raise RecordingsError(f"{path} has no column {', '.join(missing)}; it must have {', '.join(COLUMNS)}")
