@@ -23,8 +23,13 @@ def test_a_file_is_replaced_when_the_block_succeeds(tmp_path: Path) -> None:
 def test_the_old_file_stays_when_it_fails(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.txt"
     write_whole(path, b"old")
-    with pytest.raises(error), whole_file(path) as partial:
-        partial.write_bytes(b"half")
-        raise error
+
+    def fail() -> None:
+        with whole_file(path) as partial:
+            partial.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert path.read_bytes() == b"old"
     assert [left.name for left in tmp_path.iterdir()] == ["a.txt"]
