@@ -225,6 +225,8 @@ def test_an_official_test_folder_brings_its_own_noise(tmp_path: Path) -> None:
         workers=1,
     )
     model = write_tiny(tmp_path / "tiny.onnx")
-    report = evaluate(EvaluateConfig(str(model), source, split="test", carried=False, snr_db=[0.0]))
+    report = evaluate(
+        EvaluateConfig(str(model), source, split="test", carried=False, snr_db=[0.0], output=str(model.parent / "test"))
+    )
     assert report["by_snr"]["0"]["clips"] == 6
     assert report["by_loudness"]["silence"]["-50 to -30"]["clips"] == 2
