@@ -226,7 +226,7 @@ def test_an_official_test_folder_brings_its_own_noise(tmp_path: Path) -> None:
     )
     model = write_tiny(tmp_path / "tiny.onnx")
     report = evaluate(
-        EvaluateConfig(str(model), source, split="test", carried=False, snr_db=[0.0], output=str(model.parent / "test"))
+        EvaluateConfig(str(model), source, split="test", carried=False, snr_db=[0.0], output=str(model.parent / "out"))
     )
     assert report["by_snr"]["0"]["clips"] == 6
     assert report["by_loudness"]["silence"]["-50 to -30"]["clips"] == 2
