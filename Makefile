@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train models mic bench wheel clean
+.PHONY: help demo test lint train models mic bench fuzz wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,12 @@ lint: $(VENV)/.dev ## ruff, mypy and the imports between wings
 
 bench: $(VENV)/.dev ## run-time cost of MODEL beside peers; without MODEL, speed of the training input
 	$(if $(MODEL),$(PY) -m pip install --quiet -e '.[bench]' && $(PY) -m kws.benchmark $(MODEL) $(ARGS),$(PY) scripts/bench_input.py)
+
+fuzz: $(VENV)/.dev ## damaged weights and wild samples against the C engine, with sanitizers; SECONDS=600, SEED=1
+	mkdir -p .cache/fuzz
+	$(PY) -c 'from pathlib import Path; from kws.c.block import make_block; from kws.c.weights import read_weights; weights = read_weights(Path("kws/models/gsc12_tiny.onnx")); [Path(".cache/fuzz", name).write_bytes(make_block(weights, name)) for name in ("float32", "int8")]'
+	$(CC) -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -I kws/c tests/fuzz_c_engine.c kws/c/kws.c -o .cache/fuzz/fuzz
+	.cache/fuzz/fuzz $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/float32 .cache/fuzz/int8
 
 wheel: $(VENV)/.dev ## build the wheel into dist/
 	$(PY) -m build --wheel

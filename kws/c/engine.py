@@ -1,0 +1,118 @@
+"""The C engine behind Python: a model's block of weights, and streams of logits from it. numpy only."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+import numpy as np
+
+from kws.c.block import make_block
+from kws.c.build import EngineError, library
+from kws.c.weights import read_weights
+from kws.errors import ModelError
+from kws.runtime.onnx_model import Samples, as_float
+from kws.runtime.shipped import find_model
+from kws.system.arrays import Float32
+
+__all__ = ["CLogitStream", "CModel", "EngineError"]
+
+ERRORS = {
+    -1: "a null pointer",
+    -2: "unaligned memory",
+    -3: "not a block of weights",
+    -4: "a block of another version",
+    -5: "sizes that do not fit",
+    -6: "a damaged block",
+    -7: "a value out of bounds",
+    -8: "too little memory",
+    -9: "a sample that is NaN or was not scaled to [-1, 1]",
+}
+
+
+class CModel:
+    """A model file's weights in the C engine. It holds no stream, so any number may share it.
+
+    labels, sample_rate, frame_length, block_size: as the file's metadata. memory_size: bytes of one stream.
+    """
+
+    def __init__(self, path: str | Path, precision: str = "", variant: str = "") -> None:
+        """Load an exported `waveform` model of any precision, by its file or, for one that comes with kws, its name.
+
+        precision: of the layers, `float32` or `int8`; empty: the file's. variant: as `library`'s.
+
+        Raises:
+            ModelError: if the file is missing or not a model that the engine has.
+            EngineError: if the engine cannot be had on this machine.
+        """
+        self.path = find_model(path)
+        weights = read_weights(self.path)
+        try:
+            block = make_block(weights, precision)
+        except ValueError as error:
+            raise ModelError(f"{path} cannot be run by the C engine: {error}") from error
+        self.metadata = weights.metadata
+        self.labels = tuple(str(label) for label in self.metadata["labels"])
+        self.sample_rate, self.frame_length, self.block_size = (
+            int(self.metadata[name]) for name in ("sample_rate", "frame_length", "block_size")
+        )
+        self.library = library(variant)
+        self._block = np.frombuffer(block, np.uint32)
+        self._model = np.zeros(self.library.kws_host_model_bytes() // 8 + 1, np.uint64)
+        self.pointer = self._model.ctypes.data
+        check(self.library.kws_host_model_init(self.pointer, self._block.ctypes.data, self._block.nbytes), self.path)
+        self.memory_size = int(self.library.kws_host_memory_bytes(self.pointer))
+
+    def logits(self, waveform: Samples) -> Float32:
+        """A whole stream `[S]`, float32 in [-1, 1] or int16, from time 0 -> logits `[T, K]`; zeros fill its block."""
+        stream = CLogitStream(self)
+        return np.concatenate([stream.feed(waveform), stream.flush()])
+
+
+class CLogitStream:
+    """The logits of one stream: as `kws.runtime.onnx_model.LogitStream`, but each frame as soon as it is known."""
+
+    def __init__(self, model: CModel) -> None:
+        """A stream at time 0."""
+        self._model, self._library = model, model.library
+        self._stream = np.zeros(model.library.kws_host_stream_bytes() // 8 + 1, np.uint64)
+        self._memory = np.zeros(model.memory_size // 4, np.float32)
+        self._pointer = self._stream.ctypes.data
+        check(
+            self._library.kws_host_init(self._pointer, model.pointer, self._memory.ctypes.data, self._memory.nbytes),
+            model.path,
+        )
+        self._feed, self._frame = self._library.kws_host_feed, model.frame_length
+        self._n_labels = len(model.labels)
+
+    def reset(self) -> None:
+        """Begin a new stream at time 0."""
+        check(self._library.kws_host_reset(self._pointer), self._model.path)
+
+    def feed(self, samples: Samples) -> Float32:
+        """The next samples `[n]`, float32 in [-1, 1] or int16 -> logits `[T, K]` of the frames that they complete.
+
+        Raises `ValueError` for anything else, NaN and infinity included; the stream is then as it was before.
+        """
+        if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
+            samples = as_float(samples)
+        if not samples.flags.c_contiguous:
+            samples = samples.copy()
+        logits = np.empty((len(samples) // self._frame + 1, self._n_labels), np.float32)
+        is_float = samples.dtype == np.float32
+        frames = self._feed(self._pointer, samples.ctypes.data, is_float, len(samples), logits.ctypes.data)
+        return logits[: check(frames, self._model.path)]
+
+    def flush(self) -> Float32:
+        """End the stream: the logits of its last samples, zeros to the end of a block. Then `reset`."""
+        logits = np.empty((self._model.block_size // self._frame + 1, self._n_labels), np.float32)
+        frames = self._library.kws_host_flush(self._pointer, logits.ctypes.data)
+        return logits[: check(frames, self._model.path)]
+
+
+def check(result: int | ctypes.c_int64, path: Path) -> int:
+    """A result of the library that is no error, or `ModelError`."""
+    value = int(result)  # type: ignore[arg-type]
+    if value < 0:
+        raise ModelError(f"{path}: the C engine was given {ERRORS.get(value, f'error {value}')}")
+    return value

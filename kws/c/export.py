@@ -1,0 +1,116 @@
+"""A model file -> a folder of C that compiles as it is: the engine, its weights, programs for host and board."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from kws.c.block import make_block
+from kws.c.memory_map import memory_size, multiplications_per_second
+from kws.c.weights import Weights, read_weights
+from kws.errors import KwsError, ModelError
+from kws.system.atomic import write_whole
+
+HERE = Path(__file__).resolve().parent
+TEMPLATES = ("main.c", "board.c", "board.ld", "Makefile", "CMakeLists.txt")
+BOARD_HZ = 25_000_000  # mps2-an386
+CODE, STRUCTS, STACK = 9_000, 900, 1_000  # bytes on a Cortex-M4, -O2: of kws.c, of kws_model and kws_stream, at most
+
+
+def export_c(model: Path, folder: Path, *, precision: str = "", name: str = "") -> list[Path]:
+    """Write `model`, an exported `waveform` file, into `folder` as C; the files.
+
+    precision: of the layers, `float32` or `int8`; empty: the file's. name: of the C symbols; empty: the file's.
+
+    Raises:
+        ModelError: if `model` is no model that the engine has; nothing is written then.
+        KwsError: if `name` is no name in C.
+        OSError: if `folder` cannot be written.
+    """
+    weights = read_weights(model)
+    try:
+        block = make_block(weights, precision)
+    except ValueError as error:
+        raise ModelError(f"{model} cannot be run by the C engine: {error}") from error
+    precision = precision or weights.metadata.get("precision", "float32")
+    name = name or re.sub(r"^(?=\d)", "model_", re.sub(r"\W", "_", model.stem, flags=re.ASCII))
+    if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
+        raise KwsError(f"name is {name!r}; choose one of letters, digits and _ that begins with a letter")
+    values = {
+        "NAME": name,
+        "PREFIX": name.upper(),
+        "SAMPLE_RATE": str(weights.frontend.sample_rate),
+        "BOARD_HZ": str(BOARD_HZ),
+    }
+    files = {
+        f"{name}_model.h": _header(name, weights, block, precision),
+        f"{name}_model.c": _source(name, weights, block),
+    }
+    for file in ("kws.h", "kws.c"):
+        files[file] = (HERE / file).read_text()
+    for file in TEMPLATES:
+        files[file] = re.sub(r"@(\w+)@", lambda match: values[match[1]], (HERE / "templates" / file).read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in files.items():
+        write_whole(folder / file, text.encode())
+    return [folder / file for file in files]
+
+
+def _header(name: str, weights: Weights, block: bytes, precision: str) -> str:
+    frontend, labels = weights.frontend, weights.metadata["labels"]
+    prefix, memory = name.upper(), memory_size(weights, precision)
+    frame_length = frontend.hop_length * weights.model.time_stride
+    frame_ms = 1000 * frame_length / frontend.sample_rate
+    return f"""/* {name}: weights for kws.c, {precision}. Made by kws export; do not edit.
+ *
+ * flash   {len(block)} bytes of weights and some {CODE} of code
+ * RAM     {memory} bytes for a stream ({prefix}_MEMORY_SIZE), with kws_model and kws_stream some {STRUCTS} more
+ * stack   below {STACK} bytes
+ * work    {multiplications_per_second(weights) / 1e6:.1f} M multiplications a second of audio
+ * audio   {frontend.sample_rate} Hz; logits every {frame_length} samples, {frame_ms:g} ms
+ * labels  {", ".join(_comment(label) for label in labels)}
+ */
+#ifndef {prefix}_MODEL_H
+#define {prefix}_MODEL_H
+
+#include <stdint.h>
+
+#define {prefix}_SAMPLE_RATE {frontend.sample_rate}
+#define {prefix}_FRAME_LENGTH {frame_length}
+#define {prefix}_N_LABELS {len(labels)}
+#define {prefix}_MEMORY_SIZE {memory}
+
+extern const uint32_t {name}_block[{len(block) // 4}];
+extern const char *const {name}_labels[{prefix}_N_LABELS];
+
+#endif
+"""
+
+
+def _source(name: str, weights: Weights, block: bytes) -> str:
+    words = np.frombuffer(block, "<u4")
+    lines = [", ".join(f"0x{word:08X}" for word in words[i : i + 10]) for i in range(0, len(words), 10)]
+    labels = ",\n    ".join(_string(label) for label in weights.metadata["labels"])
+    table = ",\n    ".join(lines)
+    return f"""/* Weights of {name}: see {name}_model.h. */
+#include "{name}_model.h"
+
+const char *const {name}_labels[{name.upper()}_N_LABELS] = {{
+    {labels}}};
+
+const uint32_t {name}_block[{len(words)}] = {{
+    {table}}};
+"""
+
+
+def _string(label: str) -> str:
+    """A C string of any text: what is no plain character as octal bytes."""
+    plain = {*range(32, 127)} - {ord(c) for c in '"\\?'}
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in label.encode()) + '"'
+
+
+def _comment(label: str) -> str:
+    """A label that cannot end a comment, nor its line."""
+    return re.sub(r"[^\w -]", "_", label)

@@ -1,0 +1,88 @@
+/* kws.c as a library for the host: frames of logits gathered into an array instead of handed to a callback. */
+#include "kws.h"
+
+#include <string.h>
+
+#if defined(_WIN32)
+#define KWS_API __declspec(dllexport)
+#else
+#define KWS_API __attribute__((visibility("default")))
+#endif
+
+KWS_API int kws_host_has_avx2(void);
+KWS_API size_t kws_host_model_bytes(void);
+KWS_API size_t kws_host_stream_bytes(void);
+KWS_API size_t kws_host_memory_bytes(const kws_model *model);
+KWS_API int kws_host_model_init(kws_model *model, const void *block, size_t block_size);
+KWS_API int kws_host_init(kws_stream *stream, const kws_model *model, void *memory, size_t memory_size);
+KWS_API int kws_host_reset(kws_stream *stream);
+KWS_API int64_t kws_host_feed(kws_stream *stream, const void *samples, int is_float, size_t n, float *logits);
+KWS_API int64_t kws_host_flush(kws_stream *stream, float *logits);
+
+typedef struct {
+    float *next;
+    size_t n_labels;
+    int64_t frames;
+} gathered;
+
+static void gather(void *user, const float *logits) {
+    gathered *const to = user;
+    memcpy(to->next, logits, to->n_labels * sizeof *logits);
+    to->next += to->n_labels;
+    ++to->frames;
+}
+
+int kws_host_has_avx2(void) {
+#if (defined(__x86_64__) || defined(__i386__)) && defined(__GNUC__)
+    return __builtin_cpu_supports("avx2") != 0;
+#else
+    return 0;
+#endif
+}
+
+size_t kws_host_model_bytes(void) {
+    return sizeof(kws_model);
+}
+
+size_t kws_host_stream_bytes(void) {
+    return sizeof(kws_stream);
+}
+
+size_t kws_host_memory_bytes(const kws_model *model) {
+    return kws_memory_size(model);
+}
+
+int kws_host_model_init(kws_model *model, const void *block, size_t block_size) {
+    return kws_model_init(model, block, block_size);
+}
+
+int kws_host_init(kws_stream *stream, const kws_model *model, void *memory, size_t memory_size) {
+    return kws_init(stream, model, memory, memory_size);
+}
+
+int kws_host_reset(kws_stream *stream) {
+    return kws_reset(stream);
+}
+
+/* n samples, int16 or float -> frames of logits written, or an error. logits: room for every frame that may come. */
+int64_t kws_host_feed(kws_stream *stream, const void *samples, int is_float, size_t n, float *logits) {
+    gathered to = {logits, 0, 0};
+    if (stream == NULL || stream->model == NULL || logits == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    to.n_labels = stream->model->n_labels;
+    const int error = is_float != 0 ? kws_feed_float(stream, samples, n, gather, &to)
+                                    : kws_feed_int16(stream, samples, n, gather, &to);
+    return error != KWS_OK ? error : to.frames;
+}
+
+/* As kws_host_feed for the rest of the last block; the stream is then at time 0. */
+int64_t kws_host_flush(kws_stream *stream, float *logits) {
+    gathered to = {logits, 0, 0};
+    if (stream == NULL || stream->model == NULL || logits == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    to.n_labels = stream->model->n_labels;
+    const int error = kws_flush(stream, gather, &to);
+    return error != KWS_OK ? error : to.frames;
+}

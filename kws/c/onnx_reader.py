@@ -1,0 +1,199 @@
+"""The parts of an ONNX file that the engine needs, read with numpy alone: nodes, constants, metadata.
+
+An ONNX file is a protocol buffer: fields, each a number and a value. Whatever a file claims, no more is read than it
+holds, and what is not understood is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import ModelError
+
+Array = NDArray[Any]
+Value = int | memoryview
+
+# TensorProto.DataType
+DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 6: np.int32, 7: np.int64, 11: np.float64}
+MAX_RANK = 8
+
+
+@dataclass
+class Node:
+    """One operation: names of what it takes and gives ("" where an input is left out), and its attributes."""
+
+    op: str = ""
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Graph:
+    """What a file holds: nodes in the order in which they run, constants by name, metadata as JSON values."""
+
+    nodes: list[Node] = field(default_factory=list)
+    constants: dict[str, Array] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def read_onnx(path: Path) -> Graph:
+    """The graph of `path`. Raises `ModelError`, naming the file, if it is missing or no ONNX file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path} is not a file; give an ONNX model made by kws export") from error
+    try:
+        return _model(memoryview(content))
+    except (ValueError, OverflowError) as error:
+        raise ModelError(f"{path} cannot be read as an ONNX model ({error}); export it again") from error
+
+
+def _model(content: memoryview) -> Graph:
+    graph = Graph()
+    for number, value in _fields(content):
+        if number == 7:
+            for inner, part in _fields(_bytes(value)):
+                if inner == 1:
+                    graph.nodes.append(_node(_bytes(part)))
+                elif inner == 5:
+                    name, array = _tensor(_bytes(part))
+                    graph.constants[name] = array
+        elif number == 14:
+            entry = {inner: _text(part) for inner, part in _fields(_bytes(value))}
+            try:
+                graph.metadata[entry.get(1, "")] = json.loads(entry.get(2, ""))
+            except json.JSONDecodeError:
+                graph.metadata[entry.get(1, "")] = entry.get(2, "")
+    if not graph.nodes:
+        raise ValueError("it holds no graph")
+    return graph
+
+
+def _node(content: memoryview) -> Node:
+    node = Node()
+    for number, value in _fields(content):
+        if number == 1:
+            node.inputs.append(_text(value))
+        elif number == 2:
+            node.outputs.append(_text(value))
+        elif number == 4:
+            node.op = _text(value)
+        elif number == 5:
+            name, attribute = _attribute(_bytes(value))
+            node.attributes[name] = attribute
+    return node
+
+
+def _attribute(content: memoryview) -> tuple[str, Any]:
+    name, numbers = "", []
+    result: Any = None
+    for number, value in _fields(content):
+        if number == 1:
+            name = _text(value)
+        elif number == 3:
+            result = _signed(value)
+        elif number == 4:
+            result = bytes(_bytes(value))
+        elif number == 5:
+            result = _tensor(_bytes(value))[1]
+        elif number == 8:
+            numbers += _integers(value)
+    return name, result if result is not None else numbers
+
+
+def _tensor(content: memoryview) -> tuple[str, Array]:
+    name, kind, raw = "", 0, b""
+    dims: list[int] = []
+    integers: list[int] = []
+    for number, value in _fields(content):
+        if number == 1:
+            dims += _integers(value)
+        elif number == 2:
+            kind = _signed(value)
+        elif number == 4:
+            raw += bytes(_bytes(value)) if isinstance(value, memoryview) else value.to_bytes(4, "little")
+        elif number in (5, 7):
+            integers += _integers(value)
+        elif number == 8:
+            name = _text(value)
+        elif number == 9:
+            raw = bytes(_bytes(value))
+        elif number == 14 and value != 0:
+            raise ValueError(f"constant {name} lies in another file")
+    if kind not in DTYPES:
+        raise ValueError(f"constant {name} has data type {kind}")
+    dtype = np.dtype(DTYPES[kind]).newbyteorder("<")
+    array = np.frombuffer(raw, dtype) if raw else np.array(integers, np.int64).astype(dtype)
+    if len(dims) > MAX_RANK or any(size < 0 for size in dims) or array.size != math.prod(dims):
+        raise ValueError(f"constant {name} has {array.size} numbers, not {dims}")
+    return name, array.reshape(dims)
+
+
+def _fields(content: memoryview) -> Iterator[tuple[int, Value]]:
+    """The fields of a message: (number, integer or bytes)."""
+    at, end = 0, len(content)
+    while at < end:
+        key, at = _varint(content, at)
+        wire = key & 7
+        value: Value
+        if wire == 0:
+            value, at = _varint(content, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+            value, at = int.from_bytes(content[at : at + size], "little"), at + size
+        elif wire == 2:
+            size, at = _varint(content, at)
+            value, at = content[at : at + size], at + size
+        else:
+            raise ValueError(f"field {key >> 3} is of an unknown kind")
+        if at > end:
+            raise ValueError("the file is cut off")
+        yield key >> 3, value
+
+
+def _varint(content: memoryview, at: int) -> tuple[int, int]:
+    result = 0
+    for shift in range(0, 70, 7):
+        if at >= len(content):
+            raise ValueError("the file is cut off")
+        byte = content[at]
+        result, at = result | (byte & 0x7F) << shift, at + 1
+        if byte < 0x80:
+            return result & 0xFFFFFFFFFFFFFFFF, at
+    raise ValueError("a number has more than ten bytes")
+
+
+def _bytes(value: Value) -> memoryview:
+    if not isinstance(value, memoryview):
+        raise ValueError("a number stands where bytes belong")
+    return value
+
+
+def _text(value: Value) -> str:
+    return bytes(_bytes(value)).decode()
+
+
+def _signed(value: Value) -> int:
+    if not isinstance(value, int):
+        raise ValueError("bytes stand where a number belongs")
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _integers(value: Value) -> list[int]:
+    """A repeated integer: one of them, or several packed into bytes."""
+    if isinstance(value, int):
+        return [_signed(value)]
+    found, at = [], 0
+    while at < len(value):
+        number, at = _varint(value, at)
+        found.append(_signed(number))
+    return found

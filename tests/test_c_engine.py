@@ -1,0 +1,414 @@
+"""The C engine against onnxruntime, against itself in other builds, and against damaged blocks and files."""
+
+import ctypes
+import json
+import shutil
+import struct
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kws.c.block import make_block
+from kws.c.build import EngineError, build, library
+from kws.c.engine import CLogitStream, CModel
+from kws.c.export import export_c
+from kws.c.memory_map import memory_size
+from kws.c.onnx_reader import read_onnx
+from kws.c.weights import read_weights
+from kws.config import FrontendConfig, RecurrentConfig
+from kws.errors import KwsError, ModelError
+from kws.model.spotter import KeywordSpotter
+from kws.onnx_export.onnx_file import export_onnx
+from kws.runtime.onnx_model import SpotterModel
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES, MODELS = ROOT / "kws" / "c", ROOT / "kws" / "models"
+SPEECH = ROOT.parent / "shared" / "data" / "speech"
+STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-ffp-contract=off"]
+LABELS = ("_silence_", "_unknown_", "yes", "no", "stop")
+
+try:
+    library("plain")
+except EngineError as error:
+    pytest.skip(f"no C engine here: {error}", allow_module_level=True)
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    """int16: noise whose loudness jumps over 80 dB, tones, digital silence, clipping."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * 16000)
+    time = np.arange(n) / 16000
+    loudness = np.repeat(10 ** rng.uniform(-4, -0.5, n // 1600 + 1), 1600)[:n]
+    x = rng.standard_normal(n) * loudness + 0.1 * np.sin(2 * np.pi * 300 * time) * (np.sin(3 * time) > 0)
+    x[n // 3 : n // 3 + 1000] = 0
+    x[n // 2 : n // 2 + 200] *= 1000
+    return (x.clip(-1, 1) * 32767).astype(np.int16)
+
+
+def spotter(frontend: dict, model: dict, seed: int = 0) -> KeywordSpotter:
+    """Random weights, normalisation and batch statistics, so that every parameter counts."""
+    torch.manual_seed(seed)
+    made = KeywordSpotter(FrontendConfig(**frontend), RecurrentConfig(**model), LABELS)
+    for layer in made.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+            torch.nn.init.normal_(layer.bias)
+    made.normalize.mean.normal_(-4, 1)
+    made.normalize.std.uniform_(3, 5)
+    return made.eval()
+
+
+# Every part of the engine: cells, depths, front ends, odd sizes, kernels, strides, an FFT with a radix-2 pass.
+SHAPES = {
+    "default": ({}, {"conv_channels": [8, 16], "hidden_size": 16, "projection_size": 24}),
+    "gru": ({}, {"cell": "gru", "hidden_size": 19, "num_layers": 2, "conv_channels": [5, 7], "projection_size": 9}),
+    "rnn on mfcc": (
+        {"kind": "mfcc", "n_mfcc": 13},
+        {"cell": "rnn", "hidden_size": 8, "conv_channels": [], "time_stride": 1, "projection_size": 0},
+    ),
+    "spectrogram": (
+        {"kind": "spectrogram", "n_fft": 256, "win_ms": 12.0, "hop_ms": 5.0},
+        {"conv_channels": [3], "conv_kernel": 5, "time_stride": 3, "projection_size": 0, "hidden_size": 12},
+    ),
+    "long window": (
+        {"n_fft": 1024, "win_ms": 40.0, "hop_ms": 20.0, "f_max": 8000.0, "n_mels": 33},
+        {"conv_channels": [4, 4, 4], "conv_kernel": 4, "time_stride": 2, "num_layers": 3, "hidden_size": 10},
+    ),
+    "two tanh layers": ({}, {"cell": "rnn", "num_layers": 2, "hidden_size": 9, "conv_channels": [4]}),
+    "odd window": (
+        {"f_max": 4000.0, "sample_rate": 8000, "n_fft": 256, "win_ms": 25.125, "hop_ms": 10.0, "n_mels": 20},
+        {"conv_channels": [6], "conv_kernel": 3, "time_stride": 1, "projection_size": 5, "hidden_size": 7},
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def any_model(request, tmp_path_factory) -> Path:
+    """An exported model of every shape."""
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    export_onnx(spotter(*SHAPES[request.param]), path)
+    return path
+
+
+def assert_same_bits(a: np.ndarray, b: np.ndarray) -> None:
+    assert a.shape == b.shape
+    np.testing.assert_array_equal(a.view(np.uint32), b.view(np.uint32))
+
+
+def test_every_shape_equals_onnxruntime(any_model):
+    x = sound(6)
+    np.testing.assert_allclose(CModel(any_model).logits(x), SpotterModel(any_model).logits(x), rtol=0, atol=1e-4)
+
+
+def test_int8_of_every_shape_is_near_float32(any_model):
+    """Weights are rounded to a 254th of their range: a wrong layout or scale would give other logits altogether."""
+    x = sound(6)
+    exact, rounded = CModel(any_model).logits(x), CModel(any_model, "int8").logits(x)
+    assert np.sqrt(np.mean((exact - rounded) ** 2)) < 0.05 * exact.std()
+
+
+@pytest.mark.parametrize("name", ["gsc12", "gsc12_tiny"])
+def test_shipped_models_equal_onnxruntime(name):
+    path, x = MODELS / f"{name}.onnx", sound(20)
+    ours, theirs = CModel(path).logits(x), SpotterModel(path).logits(x)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["gsc12", "gsc12_tiny"])
+def test_int8_decides_as_float32_on_real_speech(name):
+    if not (files := sorted(SPEECH.rglob("*.opus"))[:30]):
+        pytest.skip(f"no real speech: {SPEECH} is not there")
+    x = np.concatenate([soundfile.read(file, dtype="int16")[0] for file in files])
+    exact = SpotterModel(MODELS / f"{name}.onnx").logits(x)
+    np.testing.assert_allclose(CModel(MODELS / f"{name}.onnx").logits(x), exact, rtol=0, atol=1e-4)
+    rounded = CModel(MODELS / f"{name}.onnx", "int8").logits(x)
+    assert (rounded.argmax(1) == exact.argmax(1)).mean() >= 0.99
+    # An int8 file has lost what float32 had; onnxruntime rounds its activations to 8 bits as well.
+    path = MODELS / f"{name}_int8.onnx"
+    errors = [np.abs(model.logits(x) - exact).mean() for model in (CModel(path), SpotterModel(path))]
+    assert errors[0] < 0.5 * errors[1]
+
+
+def test_a_batch_export_gives_the_same_weights(tmp_path):
+    made = spotter(*SHAPES["default"])
+    export_onnx(made, tmp_path / "one.onnx")
+    export_onnx(made, tmp_path / "any.onnx", batch_size=0)
+    assert_same_bits(CModel(tmp_path / "one.onnx").logits(sound(1)), CModel(tmp_path / "any.onnx").logits(sound(1)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_avx2_gives_the_bits_of_plain_c(any_model, precision):
+    if not library("plain").kws_host_has_avx2():
+        pytest.skip("this processor has no AVX2")
+    x = sound(3)
+    assert_same_bits(CModel(any_model, precision, "plain").logits(x), CModel(any_model, precision, "avx2").logits(x))
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_compiles_without_a_warning(compiler, tmp_path):
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    for source in ("kws.c", "host.c"):
+        for options in (["-O3"], ["-O3", "-mavx2"]) if library("plain").kws_host_has_avx2() else (["-O3"],):
+            command = [compiler, *STRICT, *options, "-c", str(SOURCES / source), "-o", str(tmp_path / "x.o")]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+
+
+def test_every_compiler_gives_the_same_bits(tmp_path, monkeypatch):
+    x, path = sound(2), MODELS / "gsc12_tiny.onnx"
+    found = [name for name in ("gcc", "clang") if shutil.which(name)]
+    if len(found) < 2:
+        pytest.skip("gcc and clang are not both installed")
+    logits = []
+    for name in found:
+        build(tmp_path / name / "engine", "plain", [name])
+        monkeypatch.setenv("KWS_CACHE", str(tmp_path / name))
+        library.cache_clear()
+        logits += [CModel(path, precision, "plain").logits(x) for precision in ("float32", "int8")]
+    library.cache_clear()
+    assert_same_bits(logits[0], logits[2])
+    assert_same_bits(logits[1], logits[3])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cuts=st.lists(st.integers(0, 1500), max_size=60), as_float=st.booleans(), int8=st.booleans())
+def test_any_cut_of_feed_gives_the_same_bits(cuts, as_float, int8):
+    model = tiny_models()["int8" if int8 else "float32"]
+    x = sound(2)
+    whole = model.logits(x)
+    stream = CLogitStream(model)
+    parts = np.split(x, np.cumsum(cuts).clip(0, len(x)))
+    found = [stream.feed(part * np.float32(1 / 32768) if as_float else part) for part in parts]
+    assert_same_bits(np.concatenate([*found, stream.flush()]), whole)
+    assert_same_bits(np.concatenate([stream.feed(x), stream.flush()]), whole)  # flush began a new stream
+
+
+def tiny_models(made: dict = {}) -> dict:  # noqa: B006
+    if not made:
+        made |= {precision: CModel(MODELS / "gsc12_tiny.onnx", precision) for precision in ("float32", "int8")}
+    return made
+
+
+def test_streams_share_nothing():
+    model = tiny_models()["float32"]
+    sounds = [sound(1, seed) for seed in range(3)]
+    streams = [CLogitStream(model) for _ in sounds]
+    found = [[] for _ in sounds]
+    for start in range(0, 16000, 700):
+        for i, stream in enumerate(streams):
+            found[i].append(stream.feed(sounds[i][start : start + 700]))
+    for i, x in enumerate(sounds):
+        assert_same_bits(np.concatenate([*found[i], streams[i].flush()]), model.logits(x))
+
+
+def test_bad_samples_leave_the_stream_as_it_was():
+    model = tiny_models()["float32"]
+    x = sound(1).astype(np.float32) / 32768
+    stream = CLogitStream(model)
+    first = stream.feed(x[:5000])
+    for bad in (np.array([0, np.nan], np.float32), np.array([np.inf], np.float32), np.array([11], np.float32), [1, 2]):
+        with pytest.raises(ValueError, match="samples"):
+            stream.feed(bad)
+        if isinstance(bad, np.ndarray):  # past Python's own check
+            code = model.library.kws_host_feed(stream._pointer, bad.ctypes.data, 1, len(bad), first.ctypes.data)
+            assert code == -9
+    assert stream.feed(x[:0]).shape == (0, 12)
+    np.testing.assert_array_equal(np.concatenate([first, stream.feed(x[5000:])]), CLogitStream(model).feed(x))
+
+
+def c_error(block: bytes, size: int | None = None, shift: int = 0) -> int:
+    """What kws_model_init says of a block."""
+    c = library()
+    buffer = np.zeros(len(block) // 4 + 4, np.uint32)
+    ctypes.memmove(buffer.ctypes.data + shift, block, len(block))
+    model = np.zeros(c.kws_host_model_bytes() // 8 + 1, np.uint64)
+    size = len(block) if size is None else size
+    return int(c.kws_host_model_init(model.ctypes.data, buffer.ctypes.data + shift, size))
+
+
+def resummed(block: bytes) -> bytes:
+    words = np.frombuffer(block, np.uint32).copy()
+    sums = np.cumsum(words[5:], dtype=np.uint32)
+    words[3], words[4] = sums[-1], sums.sum(dtype=np.uint32)
+    return words.tobytes()
+
+
+def changed(block: bytes, word: int, value: int) -> bytes:
+    return resummed(block[: 4 * word] + struct.pack("<I", value & 0xFFFFFFFF) + block[4 * word + 4 :])
+
+
+def test_a_block_that_is_wrong_is_refused_with_its_code():
+    block = make_block(read_weights(MODELS / "gsc12_tiny.onnx"))
+    assert c_error(block) == 0
+    assert c_error(block, shift=1) == -2
+    assert c_error(b"not a block at all" * 100) == -3
+    assert c_error(block, size=100) == -3
+    assert c_error(changed(block, 1, 2)) == -4
+    assert c_error(block, size=len(block) - 4) == -5
+    assert c_error(block[:-4] + b"\0\0\0\1") == -6
+    c = library()
+    assert c.kws_host_model_init(None, None, 0) == -1
+    assert c.kws_host_memory_bytes(None) == 0
+    shorter = block[:-4]
+    assert c_error(changed(shorter, 2, len(shorter))) == -5  # the header asks for more than is there
+    longer = block + b"\0\0\0\0"
+    assert c_error(changed(longer, 2, len(longer))) == -5
+    assert c_error(changed(block, len(block) // 4 - 1, 0x7FC00000)) == -7  # NaN as a weight
+
+
+@pytest.mark.parametrize("word", range(5, 31))
+def test_a_header_value_out_of_bounds_is_refused(word):
+    block = make_block(read_weights(MODELS / "gsc12_tiny.onnx"), "int8")
+    for value in (-1, 1 << 31, 1 << 24, 0x7F800000):
+        if word < 20 or word >= 25:  # 20 to 24: channels of convolutions that this model does not have
+            assert c_error(changed(block, word, value)) in (-5, -7), (word, value)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_damaged_files_are_refused_with_an_error_of_ours(data, tmp_path_factory):
+    """Cut or changed anywhere: an error of ours or, where a weight changed, a model that runs; never another error."""
+    content = bytearray(small_file(tmp_path_factory))
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    for _ in range(data.draw(st.integers(1, 3))):
+        if content:
+            content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "damaged.onnx"
+    path.write_bytes(content)
+    with suppress(ModelError):
+        CModel(path).logits(sound(0.1))
+
+
+def small_file(factory, made: list = []) -> bytes:  # noqa: B006
+    if not made:
+        path = factory.mktemp("small") / "small.onnx"
+        shape = {"conv_channels": [2], "hidden_size": 2, "projection_size": 2}
+        export_onnx(spotter({"n_mels": 8, "n_mfcc": 8, "n_fft": 128, "win_ms": 8.0, "hop_ms": 4.0}, shape), path)
+        made.append(path.read_bytes())
+    return made[0]
+
+
+def test_what_the_engine_does_not_have_is_refused(tmp_path):
+    shape = {"conv_channels": [2], "hidden_size": 2, "projection_size": 2}
+    path = tmp_path / "odd.onnx"
+    export_onnx(spotter({"n_fft": 480}, shape), path)
+    with pytest.raises(ModelError, match="n_fft is 480"):
+        CModel(path)
+    export_onnx(spotter({}, shape), path, variant="features")
+    with pytest.raises(ModelError, match="takes features"):
+        CModel(path)
+    with pytest.raises(ModelError, match=r"none\.onnx is not a file"):
+        CModel(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="precision is 'int4'"):
+        CModel(MODELS / "gsc12_tiny.onnx", "int4")
+
+
+def test_the_reader_reads_what_onnx_reads():
+    onnx = pytest.importorskip("onnx")
+    for path in MODELS.glob("*.onnx"):
+        ours, theirs = read_onnx(path), onnx.load(path)
+        assert [node.op for node in ours.nodes] == [node.op_type for node in theirs.graph.node]
+        assert [node.inputs for node in ours.nodes] == [list(node.input) for node in theirs.graph.node]
+        assert {p.key: json.loads(p.value) for p in theirs.metadata_props} == ours.metadata
+        for constant in theirs.graph.initializer:
+            expected = onnx.numpy_helper.to_array(constant)
+            assert ours.constants[constant.name].dtype == expected.dtype
+            np.testing.assert_array_equal(ours.constants[constant.name], expected)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_memory_is_what_the_engine_needs(any_model, precision):
+    assert memory_size(read_weights(any_model), precision) == CModel(any_model, precision).memory_size
+
+
+def run(command: list, folder: Path, **options) -> str:
+    """Run it; what it printed."""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=folder, **streams, check=False, timeout=240, **options)
+    assert done.returncode == 0, done.stdout.decode()
+    return done.stdout.decode()
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_exported_c_compiles_and_gives_the_same_bits(compiler, precision, tmp_path):
+    if shutil.which(compiler) is None or shutil.which("make") is None:
+        pytest.skip(f"{compiler} or make is not installed")
+    files = export_c(MODELS / "gsc12_tiny.onnx", tmp_path, precision=precision, name="tiny")
+    assert {file.name for file in files} >= {"tiny_model.c", "tiny_model.h", "kws.c", "kws.h", "main.c", "Makefile"}
+    run(["make", f"CC={compiler}"], tmp_path)
+    x = sound(2)
+    printed = run([tmp_path / "tiny", "--logits"], tmp_path, input=x.astype("<i2").tobytes())
+    logits = np.array([line.split() for line in printed.splitlines()], np.float32)
+    assert_same_bits(logits, CModel(MODELS / "gsc12_tiny.onnx", precision).logits(x))
+
+
+def test_a_label_cannot_leave_its_string_nor_a_comment(tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    labels = ("_unknown_", '*/ "\\', "??/", "größe\u2028")
+    torch.manual_seed(0)
+    shape = RecurrentConfig(conv_channels=[2], hidden_size=2, projection_size=2)
+    export_onnx(KeywordSpotter(FrontendConfig(), shape, labels).eval(), tmp_path / "9 lives.onnx")
+    export_c(tmp_path / "9 lives.onnx", tmp_path / "c")
+    shown = '#include "model_9_lives_model.h"\n#include <stdio.h>\nint main(void) {\n'
+    shown += "    for (int i = 0; i < 4; ++i) puts(model_9_lives_labels[i]);\n    return 0;\n}\n"
+    (tmp_path / "c" / "show.c").write_text(shown)
+    run(["gcc", *STRICT, "show.c", "model_9_lives_model.c", "-o", "show"], tmp_path / "c")
+    assert run([tmp_path / "c" / "show"], tmp_path) == "\n".join([*labels, ""])
+
+
+def test_a_name_that_is_none_in_c_is_refused(tmp_path):
+    with pytest.raises(KwsError, match="name is 'a b'"):
+        export_c(MODELS / "gsc12_tiny.onnx", tmp_path / "c", name="a b")
+    assert not (tmp_path / "c").exists()
+
+
+def test_sanitizers_find_nothing_in_damaged_blocks(tmp_path):
+    """A few seconds of `make fuzz`."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    fuzz = ["gcc", "-g", "-O1", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    fuzz += ["-I", SOURCES, ROOT / "tests" / "fuzz_c_engine.c", SOURCES / "kws.c", "-o", tmp_path / "fuzz"]
+    run(fuzz, tmp_path)
+    for precision in ("float32", "int8"):
+        (tmp_path / precision).write_bytes(make_block(read_weights(MODELS / "gsc12_tiny.onnx"), precision))
+    printed = run([tmp_path / "fuzz", "3", "1", "float32", "int8"], tmp_path)
+    assert int(printed.split()[0]) >= int(printed.split()[2]) > 0
+
+
+@pytest.fixture
+def board() -> None:
+    for tool in ("arm-none-eabi-gcc", "qemu-system-arm", "make"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+
+
+@pytest.mark.usefixtures("board")
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_an_emulated_cortex_m4_gives_the_bits_of_the_host(precision, tmp_path):
+    """The limits are the aims for gsc12_tiny in int8: 80 kB of flash, 24 kB of RAM, 20 M instructions a second."""
+    export_c(MODELS / "gsc12_tiny.onnx", tmp_path, precision=precision, name="tiny")
+    x = sound(2)
+    x.astype("<i2").tofile(tmp_path / "clip.raw")
+    text, data, bss = (int(n) for n in run(["make", "board"], tmp_path).splitlines()[-1].split()[:3])
+    printed = run(["make", "run-board"], tmp_path)
+    cost = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in printed.splitlines() if line[-1:].isdigit()}
+    logits = np.fromfile(tmp_path / "logits.raw", "<f4").reshape(-1, 12)
+    assert_same_bits(logits, CModel(MODELS / "gsc12_tiny.onnx", precision).logits(x))
+    assert cost["samples"] == len(x)
+    assert cost["bytes of stack"] < 1000  # as the header says
+    if precision == "int8":
+        assert text + data < 80_000
+        assert data + bss < 24_000
+        assert 5e6 < cost["instructions a second of audio"] < 20e6
