@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kws import config as options
 from kws.errors import KwsError
+from kws.training.run_files import newest_unfinished
 
 
 def config_dir() -> Path:
@@ -55,12 +56,10 @@ def _choose_run_dir(given: str, resume: bool) -> str:
     if given:
         return given
     if resume:
-        unfinished = [
-            p.parent for p in Path("runs").glob("*/*/last.safetensors") if not (p.parent / "result.json").exists()
-        ]
-        if not unfinished:
+        unfinished = newest_unfinished(Path("runs"))
+        if unfinished is None:
             raise KwsError("resume=true found no unfinished run under runs/; name one with run_dir=...")
-        return str(max(unfinished, key=lambda folder: (folder / "last.safetensors").stat().st_mtime))
+        return str(unfinished)
     return time.strftime("runs/%Y-%m-%d/%H-%M-%S")
 
 

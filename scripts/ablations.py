@@ -36,7 +36,7 @@ from kws.model.layer import Layer
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.operations import multiplications_per_second
 from kws.runtime.onnx_model import SpotterModel
-from kws.training.run_log import BEST, RESULT
+from kws.training.run_files import BEST, RESULT
 
 RUNS, MEASURED = Path("runs/ablations"), "measured.json"
 RESULTS, TABLE, PLOT = Path("docs/RESULTS.md"), Path("docs/ablations.csv"), Path("docs/accuracy_multiplications.png")

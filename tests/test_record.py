@@ -63,7 +63,7 @@ def test_takes_become_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "again: that was too quiet" in out
     assert "take 2 of 2: 0.4" in out
-    assert f"kws train data=folder data.root={tmp_path / 'data'} run_dir=runs/words\n" in out
+    assert f"kws train data=folder data.root={tmp_path / 'data'} run_dir=runs/mine\n" in out
     files = sorted((tmp_path / "data" / "Nexus").iterdir())
     assert [path.name for path in files] == ["ada_nohash_0.wav", "ada_nohash_1.wav"]
     for path in files:

@@ -26,9 +26,11 @@ ABOVE_NOISE_DB = 10.0  # a frame of the word is at least so far above the quiete
 BELOW_PEAK_DB = 35.0  # ... and not farther below the loudest
 METER, METER_DB = 30, -60.0  # characters, and the level at which none is filled
 NEXT = """When all your words are there:
-  kws train data=folder data.root={folder} run_dir=runs/words
-  kws export runs/words/best.safetensors
-  kws listen --model runs/words/best.onnx"""
+  kws train data=folder data.root={folder} run_dir=runs/mine
+  kws export runs/mine/best.safetensors
+  kws make-stream data=folder data.root={folder} output=hours/mine
+  kws calibrate runs/mine/best.onnx hours/mine --fa-per-hour 0.5
+  kws listen --model runs/mine/best.onnx"""
 
 
 class Take(NamedTuple):

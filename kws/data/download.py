@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from urllib.request import url2pathname
 
 from kws.errors import DataError
 from kws.system.atomic import FULL, whole_folder
+from kws.system.progress import Stage
 
 
 def fetch(
@@ -62,9 +64,12 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
     if parts.scheme not in ("http", "https"):
         raise DataError(f"data.url {url!r} does not begin with http://, https:// or file://; {remedy}")
     pooch.get_logger().setLevel("WARNING")
-    downloader = pooch.HTTPDownloader(progressbar=progress, chunk_size=1 << 16, timeout=30)
+    bar = progress and sys.stderr.isatty()
+    downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=30)
     try:
-        pooch.retrieve(url, f"sha256:{sha256}", "archive.tar.gz", folder, downloader=downloader)
+        with Stage("downloading", None, "archive", show=progress and not bar) as stage:
+            pooch.retrieve(url, f"sha256:{sha256}", "archive.tar.gz", folder, downloader=downloader)
+            stage.advance()
     except ValueError as error:  # the hash differs
         what = f"half downloaded, damaged or another file: its SHA-256 is not {sha256}"
         raise DataError(f"{url} is {what}; {remedy}") from error
@@ -76,17 +81,15 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
 
 
 def _unpack(archive: Path, url: str, folder: Path, progress: bool) -> None:
-    from tqdm import tqdm
-
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.10.12 and 3.11.4
     folder.mkdir()
     try:
-        with tarfile.open(archive) as tar, tqdm(desc="unpacking", unit="file", disable=not progress) as bar:
+        with tarfile.open(archive) as tar, Stage("unpacking", None, "file", show=progress) as stage:
             for member in tar:
                 path = PurePosixPath(member.name)
                 if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
                     raise DataError(f"the archive {url} holds {member.name!r}, which is no plain file inside it")
                 tar.extract(member, folder, **safe)
-                bar.update()
+                stage.advance()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"the archive {url} is damaged ({error}); give another with data.url") from error

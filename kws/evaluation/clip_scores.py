@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from kws.data import Clips
 from kws.model.spotter import KeywordSpotter
 from kws.runtime.detector import pool_posteriors
 from kws.streaming import SpotterModel
 from kws.system.arrays import Float32
+from kws.system.progress import Stage
 
 Posteriors = npt.NDArray[np.float64]
 
@@ -87,14 +87,12 @@ def _clip_batches(clips: Clips, order: npt.NDArray[np.int64], size: int) -> Iter
 
 def isolated_posteriors(model: StepModel, clips: Clips, progress: bool = False) -> Posteriors:
     """Posteriors `[N, K]` of every clip, each from the zero state."""
-    order = np.arange(len(clips))
-    batches: Any = _clip_batches(clips, order, model.isolated_batch)
     posteriors = []
-    for waveform in tqdm(
-        batches, "isolated", -(-len(order) // model.isolated_batch), disable=not progress, leave=False
-    ):
-        logits, _ = model.step(waveform, np.zeros((len(waveform), model.state_size), np.float32))
-        posteriors.append(pool_posteriors(logits[:, -model.pool_frames :], model.pooling))
+    with Stage("isolated", len(clips), show=progress) as stage:
+        for waveform in _clip_batches(clips, np.arange(len(clips)), model.isolated_batch):
+            logits, _ = model.step(waveform, np.zeros((len(waveform), model.state_size), np.float32))
+            posteriors.append(pool_posteriors(logits[:, -model.pool_frames :], model.pooling))
+            stage.advance(len(waveform))
     return np.concatenate(posteriors)
 
 
@@ -103,11 +101,12 @@ def carried_posteriors(model: StepModel, clips: Clips, seed: int = 0, progress: 
     order = np.random.default_rng(seed).permutation(len(clips))
     state = np.zeros((1, model.state_size), np.float32)
     posteriors = []
-    batches: Any = _clip_batches(clips, order, model.carried_clips)
-    for waveform in tqdm(batches, "carried", -(-len(order) // model.carried_clips), disable=not progress, leave=False):
-        logits, state = model.step(waveform.reshape(1, -1), state)
-        by_clip = logits.reshape(len(waveform), -1, len(model.labels))
-        posteriors.append(pool_posteriors(by_clip[:, -model.pool_frames :], model.pooling))
+    with Stage("carried", len(clips), show=progress) as stage:
+        for waveform in _clip_batches(clips, order, model.carried_clips):
+            logits, state = model.step(waveform.reshape(1, -1), state)
+            by_clip = logits.reshape(len(waveform), -1, len(model.labels))
+            posteriors.append(pool_posteriors(by_clip[:, -model.pool_frames :], model.pooling))
+            stage.advance(len(waveform))
     shuffled = np.concatenate(posteriors)
     unshuffled = np.empty_like(shuffled)
     unshuffled[order] = shuffled

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from kws.audio.files import blocks
 from kws.evaluation.metrics import match_events
@@ -21,6 +20,7 @@ from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.posteriors import Smoother
 from kws.system.arrays import Int64
 from kws.system.jobs import cores
+from kws.system.progress import Stage
 
 
 @dataclass
@@ -72,8 +72,12 @@ class ScoredRecordings:
         return self.negative_seconds / 3600
 
     def _map(self, task: Any, items: Sequence[Any], title: str = "") -> list[Any]:
-        with ThreadPoolExecutor(self._workers) as pool:
-            return list(tqdm(pool.map(task, items), title, len(items), unit="file", disable=not title, leave=False))
+        results = []
+        with Stage(title, len(items), "file", show=bool(title)) as stage, ThreadPoolExecutor(self._workers) as pool:
+            for result in pool.map(task, items):
+                results.append(result)
+                stage.advance()
+        return results
 
     def _logits_of(self, file: Recording) -> NDArray[np.float32]:
         stream = LogitStream(self.model)

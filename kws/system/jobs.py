@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kws.errors import DataError
+from kws.system.progress import Stage
 
 PACKAGE_PARENT = Path(__file__).resolve().parents[2]
 
@@ -33,12 +34,10 @@ def run_jobs(
 ) -> list[Any]:
     """Call `module.work(job, done)` for every job, each in its own process, at most `workers` at a time.
 
-    Jobs and results are JSON values; `done(n)` in the process moves the progress bar of `total` steps. Results come in
-    the order of the jobs. The first failure stops all others and is raised: `DataError`, `OSError` (with its errno), or
-    `RuntimeError` for a process that died.
+    Jobs and results are JSON values; `done(n)` in the process advances the stage `title` of `total` clips. Results
+    come in the order of the jobs. The first failure stops all others and is raised: `DataError`, `OSError` (with its
+    errno), or `RuntimeError` for a process that died.
     """
-    from tqdm import tqdm
-
     environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PACKAGE_PARENT), environment.get("PYTHONPATH")]))
     command = [sys.executable, "-c", f"from {module} import work; from kws.system.jobs import serve; serve(work)"]
@@ -56,7 +55,7 @@ def run_jobs(
             running.add(process)
         try:
             with process:
-                return _converse(process, job, bar.update, module)
+                return _converse(process, job, stage.advance, module)
         except BaseException as error:
             failures.append(error)
             stop()
@@ -71,7 +70,7 @@ def run_jobs(
                 process.kill()
 
     with (
-        tqdm(total=total, desc=title, unit="clip", disable=not progress) as bar,
+        Stage(title, total, show=progress) as stage,
         ThreadPoolExecutor(max(1, min(workers, len(jobs)))) as pool,
     ):
         try:
@@ -79,8 +78,8 @@ def run_jobs(
         except BaseException:
             stop()
             raise
-    if failures:
-        raise failures[0]
+        if failures:
+            raise failures[0]
     return results
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from kws.system.atomic import whole_file
+from kws.training.run_files import METRICS
 
 Row = dict[str, Any]
-BEST, LAST, RESULT = "best.safetensors", "last.safetensors", "result.json"  # the files of a run
 
 
 class RunLog:
@@ -19,7 +19,7 @@ class RunLog:
         """Start or go on in `run_dir` after `rows`; what lies there of later epochs is dropped."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.path = run_dir / "metrics.csv"
+        self.path = run_dir / METRICS
         self._write_csv(rows)
         self.writer = SummaryWriter(str(run_dir), purge_step=len(rows) or None)
 

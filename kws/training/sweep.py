@@ -10,7 +10,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from kws.training.run_log import RESULT
+from kws.training.run_files import RESULT
 
 COLUMNS = ("validation_accuracy", "parameters", "epochs", "seconds")
 

@@ -1,0 +1,84 @@
+"""Where a run computes: one device in this process, or several by lightning-fabric."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from kws.config import TrainerConfig
+from kws.errors import KwsError
+
+# Precisions that are ours; others are Fabric's. What Fabric does in bf16-mixed also rounds the waveform.
+OWN_PRECISIONS = {"32-true": False, "bf16-mixed": True}
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """A context that computes in bfloat16 where it does no harm, if `precision` is bf16-mixed."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=OWN_PRECISIONS.get(precision, False))
+
+
+class OneDevice:
+    """What a run asks of lightning's `Fabric`, for one process: importing Fabric takes longer than importing torch."""
+
+    world_size, global_rank, is_global_zero = 1, 0, True
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def setup(self, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
+        """The model to call in training, and its optimizer."""
+        return model, optimizer
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of `loss`."""
+        loss.backward()
+
+    def clip_gradients(
+        self, model: nn.Module, optimizer: Optimizer, max_norm: float, error_if_nonfinite: bool
+    ) -> Tensor:
+        """Shorten the gradient to `max_norm`; its length before."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        return nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
+
+    def broadcast(self, value: Any) -> Any:
+        """The first process's `value`."""
+        return value
+
+    def barrier(self) -> None:
+        """Wait for the other processes, of which there are none."""
+
+    def print(self, text: str) -> None:
+        """Print once, whatever the number of processes."""
+        print(text)
+
+
+def connect(options: TrainerConfig) -> Any:
+    """The device or devices of a run: `OneDevice` or, for more of them or another precision, a launched `Fabric`.
+
+    Raises `KwsError` for an accelerator that is not there, or what Fabric refuses.
+    """
+    own = options.precision in OWN_PRECISIONS
+    one = (options.devices, options.num_nodes) == (1, 1)
+    if own and one and options.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"):
+        found = torch.accelerator.current_accelerator(check_available=True)
+        if options.accelerator == "cpu" or (options.accelerator == "auto" and found is None):
+            return OneDevice(torch.device("cpu"))
+        if found is None or options.accelerator not in ("auto", "gpu", found.type):
+            raise KwsError(f"trainer.accelerator is {options.accelerator}, and torch finds none; choose cpu")
+        return OneDevice(found)
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        precision="32-true" if own else options.precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
