@@ -43,6 +43,14 @@ def naive(z: np.ndarray, config: DetectorConfig, labels: tuple[str, ...]) -> lis
     def frames(ms: float) -> int:
         return max(1, math.ceil(ms * RATE / 1000 / FRAME - 1e-9))
 
+    is_ratio = config.score == "log_ratio"
+
+    def level(own: float, sums: np.ndarray, k: int) -> float:
+        others = np.delete(sums, k).sum()
+        if not is_ratio:
+            return own / (own + others)
+        return own / (sums[labels.index("_unknown_")] if "_unknown_" in labels else others)
+
     e = np.exp(z.astype(float) + [config.unknown_bias if name == "_unknown_" else 0 for name in labels])
     if config.pooling == "mean":
         e = e / e.sum(axis=1, keepdims=True)
@@ -51,19 +59,19 @@ def naive(z: np.ndarray, config: DetectorConfig, labels: tuple[str, ...]) -> lis
         if name.startswith("_"):
             continue
         threshold = config.thresholds.get(name, config.threshold)
+        limit = math.exp(threshold) if is_ratio else threshold
         active, fresh, run, release = False, 0, 0, 0
         for t in range(len(z)):
             if active:
-                if t < release or e[t, k] / e[t].sum() >= threshold * config.release:
+                if t < release or level(e[t, k], e[t], k) >= limit * config.release:
                     continue
                 active, fresh = False, t
             window = e[max(0, t - frames(config.smoothing_ms) + 1) : t + 1]
             mine = e[max(fresh, t - frames(config.smoothing_ms) + 1) : t + 1, k].sum()
-            others = np.delete(window, k, axis=1).sum()
-            score = mine / (mine + others)
-            run = run + 1 if score >= threshold else 0
+            reached = level(mine, window.sum(axis=0), k)
+            run = run + 1 if reached >= limit else 0
             if run == frames(config.min_duration_ms):
-                found.append((name, t, score))
+                found.append((name, t, math.log(reached) if is_ratio else reached))
                 active, release, run = True, t + frames(config.refractory_ms), 0
     return sorted(found, key=lambda item: (item[1], labels.index(item[0])))
 
@@ -211,12 +219,50 @@ def test_suppression_can_be_given_or_switched_off() -> None:
     assert [d.keyword for d in cut(detector(suppress={"yes": ["no"]}), z, [50])] == ["no"]
 
 
+# --- log ratios
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(LABELS, 9.0), (("_silence_", "yes", "no"), 9 - math.log(2))])
+def test_a_log_ratio_by_its_definition(labels: tuple[str, ...], expected: float) -> None:
+    """One frame of a window of one: the difference of logits, to `_unknown_` or to all the rest together."""
+    z = np.zeros((5, len(labels)), np.float32)
+    z[2, labels.index("yes")] = 9
+    found = cut(detector(labels, score="log_ratio", smoothing_ms=20.0, threshold=3.0, suppress={}), z, [2])
+    assert [(d.keyword, d.start) for d in found] == [("yes", 0.04)]
+    assert found[0].score == pytest.approx(expected, abs=1e-9)
+
+
+def test_log_ratios_tell_apart_what_posteriors_do_not() -> None:
+    """Two words that a model is as good as sure of: the posteriors differ by 1e-6, the scores by two."""
+    z = np.full((200, len(LABELS)), -30, np.float32)
+    z[:, 0] = 10
+    z[50], z[150] = (-30, -12, 10, -30), (-30, -14, 10, -30)
+    found = cut(detector(score="log_ratio", pooling="mean", smoothing_ms=20.0, threshold=5.0), z, [7])
+    assert [round(d.score, 6) for d in found] == [22, 24]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"score": "odds"}, "score"),
+        ({"threshold": 0.0}, "threshold"),
+        ({"threshold": 1.5}, "threshold"),
+        ({"score": "log_ratio", "threshold": 101.0}, "threshold"),
+        ({"score": "log_ratio", "thresholds": {"yes": float("nan")}}, "yes"),
+    ],
+)
+def test_scores_and_thresholds_that_do_not_exist(options: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        detector(**options)
+
+
 # --- properties
 
 KWS = ("_unknown_", "go", "go now", "now")
 configs = st.builds(
     DetectorConfig,
     pooling=st.sampled_from(["sum", "mean"]),
+    score=st.sampled_from(["posterior", "log_ratio"]),
     smoothing_ms=st.sampled_from([0.0, 20.0, 60.0, 210.0, 1000.0]),
     threshold=st.sampled_from([0.3, 0.5, 0.8]),
     thresholds=st.sampled_from([{}, {"now": 0.4}]),

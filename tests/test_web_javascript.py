@@ -26,6 +26,8 @@ CONFIGS: list[dict[str, Any]] = [
     {"pooling": "mean", "smoothing_ms": 300.0, "threshold": 0.4, "min_duration_ms": 100.0, "hold_ms": 300.0},
     {"pooling": "sum", "smoothing_ms": 500.0, "threshold": 0.5, "release": 0.3, "suppress": {"yes": ["no"]}},
     {"pooling": "mean", "smoothing_ms": 20.0, "threshold": 0.7, "refractory_ms": 0.0, "hold_ms": 0.0},
+    {"pooling": "mean", "smoothing_ms": 400.0, "score": "log_ratio", "threshold": 1.5, "thresholds": {"no": -0.5}},
+    {"pooling": "sum", "smoothing_ms": 300.0, "score": "log_ratio", "threshold": 4.0, "refractory_ms": 100.0},
 ]
 
 

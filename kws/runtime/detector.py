@@ -1,4 +1,4 @@
-"""Posteriors of a stream -> detections: thresholds, one detection per utterance, phrases. numpy only, no clock.
+"""Scores of a stream -> detections: thresholds, one detection per utterance, phrases. numpy only, no clock.
 
 Every number that decides is computed in an order fixed by the frame's number in the stream, so detections and scores
 are the same, bit for bit, however the frames are cut into calls.
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from kws.config import UNKNOWN
 from kws.errors import KwsError
-from kws.runtime.posteriors import MAX_LOGIT, POOLINGS, Smoothed, Smoother, pool_posteriors, total
+from kws.runtime.posteriors import MAX_LOGIT, POOLINGS, Smoothed, Smoother, pool_posteriors
+from kws.runtime.scores import BOUNDS, SCORES, Score
 from kws.system.arrays import Bool, Float64, Int64
 
 __all__ = ["Detection", "Detector", "DetectorConfig", "longer_keywords", "pool_posteriors"]
@@ -33,14 +34,18 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """How posteriors become detections. Durations in milliseconds are rounded up to whole frames."""
+    """How scores become detections. Durations in milliseconds are rounded up to whole frames.
+
+    What a score is: `kws.runtime.scores.Score`.
+    """
 
     pooling: str = "sum"  # as the model was trained: sum | mean
-    smoothing_ms: float = 1000.0  # window that a posterior is pooled over
-    threshold: float = 0.7  # posterior that a keyword must reach, in (0, 1] ...
+    smoothing_ms: float = 1000.0  # window that a score is pooled over
+    score: str = "posterior"  # posterior | log_ratio
+    threshold: float = 0.7  # score that a keyword must reach ...
     thresholds: Mapping[str, float] = field(default_factory=dict)  # ... and for single keywords
     unknown_bias: float = 0.0  # added to the logit of `_unknown_`: a room holds more other speech than clips do
-    release: float = 0.8  # an utterance goes on while a frame alone gives at least this times the threshold
+    release: float = 0.8  # an utterance goes on while a frame alone gives at least this times the posterior (or ratio)
     min_duration_ms: float = 0.0  # time for which the threshold must be reached
     refractory_ms: float = 500.0  # from a detection to the next of the same keyword, at least
     suppress: Mapping[str, Sequence[str]] | None = None  # keyword -> longer ones it is part of; None: by their words
@@ -49,16 +54,21 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise KwsError(f"detector.pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}")
+        if self.score not in SCORES:
+            raise KwsError(f"detector.score is {self.score!r}; choose one of {', '.join(SCORES)}")
         for name, table in {"thresholds": self.thresholds, "suppress": self.suppress or {}}.items():
             if not isinstance(table, Mapping):
                 raise KwsError(f"detector.{name} is {table!r}, not a table")
         for keyword, longer in (self.suppress or {}).items():
             if not isinstance(longer, list | tuple) or not all(isinstance(name, str) for name in longer):
                 raise KwsError(f"detector.suppress[{keyword}] is {longer!r}, not a list of names")
+        if not (_is_number(self.release) and 0 < self.release <= 1):
+            raise KwsError(f"detector.release is {self.release!r}; it must be above 0 and at most 1")
         named = {f"thresholds[{keyword}]": value for keyword, value in self.thresholds.items()}
-        for name, value in {"threshold": self.threshold, "release": self.release, **named}.items():
-            if not (_is_number(value) and 0 < value <= 1):
-                raise KwsError(f"detector.{name} is {value!r}; it must be above 0 and at most 1")
+        low, high = BOUNDS[self.score]
+        for name, value in {"threshold": self.threshold, **named}.items():
+            if not (_is_number(value) and low < value <= high):
+                raise KwsError(f"detector.{name} is {value!r}; it must be above {low:g} and at most {high:g}")
         if not (_is_number(self.unknown_bias) and abs(self.unknown_bias) <= MAX_LOGIT):
             raise KwsError(f"detector.unknown_bias is {self.unknown_bias!r}; it must be a number")
         for name in ("smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"):
@@ -95,7 +105,7 @@ class Detection(NamedTuple):
     """
 
     keyword: str
-    score: float  # posterior when the threshold was reached
+    score: float  # when the threshold was reached
     start: float
     end: float
     time: float  # when it was reported: the end of the block of audio that decided
@@ -115,11 +125,11 @@ class _Track:
 class Detector:
     """The detections of one stream of logits.
 
-    A keyword is detected when its posterior, pooled over the last `smoothing_ms`, reaches its threshold for
+    A keyword is detected when its score, pooled over the last `smoothing_ms`, reaches its threshold for
     `min_duration_ms`. Evidence is reported once: what a keyword had gathered until the utterance ends is left out of
-    its later posteriors, so a word that stays in the window is not detected twice, and one said again soon is. The
-    utterance ends `refractory_ms` after the detection or later, with the first frame whose own posterior is below
-    `threshold * release`. Labels that begin with `_` are never detected.
+    its later scores, so a word that stays in the window is not detected twice, and one said again soon is. The
+    utterance ends `refractory_ms` after the detection or later, with the first frame that alone gives less than
+    `release` times the threshold's level (`kws.runtime.scores`). Labels that begin with `_` are never detected.
     """
 
     def __init__(
@@ -146,6 +156,8 @@ class Detector:
         self.thresholds = np.full(len(self.labels), np.inf)
         for name, k in self.keywords.items():
             self.thresholds[k] = config.thresholds.get(name, config.threshold)
+        self._score = Score(config.score, self.labels)
+        self._limits = self._score.level(self.thresholds)
         durations = (config.smoothing_ms, config.min_duration_ms, config.refractory_ms, config.hold_ms)
         counts = (math.ceil(ms * sample_rate / 1000 / frame_length - 1e-9) for ms in durations)
         self._window, self._min_frames, self._refractory, self._hold = (max(1, n) for n in counts)
@@ -175,7 +187,7 @@ class Detector:
     def follow(self, frames: Smoothed) -> list[Detection]:
         """`process` for frames that a smoother of the same pooling and window gave: detectors may share one."""
         self.posteriors = frames.posteriors[-1]
-        reached = (frames.peak >= self.thresholds).tolist()
+        reached = (self._score.levels(frames.sums).max(axis=0) >= self._limits).tolist()
         triggers: list[tuple[int, int, Detection]] = []
         for k, track in self._tracks.items():
             if reached[k] or track.active:
@@ -193,7 +205,7 @@ class Detector:
         """The detections of label `k` in the newest frames, as (frame, label, detection).
 
         By turns: within an utterance that was reported, the frame that ends it is sought; outside, the frame with which
-        the posterior has reached the threshold for long enough.
+        the score has reached the threshold for long enough.
         """
         triggers: list[tuple[int, int, Detection]] = []
         frame, end = self._position, self._position + len(frames.posteriors)
@@ -203,14 +215,14 @@ class Detector:
                 if quiet is None:
                     break
                 track.active, track.fresh_from, frame = False, quiet, quiet
-            scores = self._fresh_posteriors(k, track.fresh_from, frame, frames)
-            runs = _run_lengths(scores >= self.thresholds[k], track.run)
+            levels = self._fresh_levels(k, track.fresh_from, frame, frames)
+            runs = _run_lengths(levels >= self._limits[k], track.run)
             ready = np.flatnonzero(runs >= self._min_frames)
             if not len(ready):
                 track.run = int(runs[-1])
                 break
             frame += int(ready[0])
-            triggers.append((frame, k, self._detection(k, track.fresh_from, frame, float(scores[ready[0]]), frames)))
+            triggers.append((frame, k, self._detection(k, track.fresh_from, frame, float(levels[ready[0]]), frames)))
             track.active, track.release_from, track.run = True, frame + self._refractory, 0
             frame += 1
         return triggers
@@ -220,24 +232,25 @@ class Detector:
         return self._position + len(frames.posteriors) - len(frames.evidence)
 
     def _first_quiet(self, k: int, frame: int, frames: Smoothed) -> int | None:
-        """The first frame from `frame` on that gives label `k` less than its threshold times `release` by itself."""
+        """The first frame from `frame` on that gives label `k` less than its limit times `release` by itself."""
         alone = frames.evidence[frame - self._origin(frames) :]
-        quiet = np.flatnonzero(alone[:, k] < self.thresholds[k] * self.config.release * total(alone)[:, 0])
+        quiet = np.flatnonzero(self._score.levels(alone)[:, k] < self._limits[k] * self.config.release)
         return frame + int(quiet[0]) if len(quiet) else None
 
-    def _fresh_posteriors(self, k: int, fresh_from: int, frame: int, frames: Smoothed) -> Float64:
-        """Posteriors of label `k` at each frame from `frame` on, without its own evidence from before `fresh_from`."""
-        scores = frames.posteriors[frame - self._position :, k].copy()
-        n_mixed = min(fresh_from + self._window - 1 - frame, len(scores))  # frames whose window reaches farther back
+    def _fresh_levels(self, k: int, fresh_from: int, frame: int, frames: Smoothed) -> Float64:
+        """Levels of label `k` at each frame from `frame` on, without its own evidence from before `fresh_from`."""
+        sums = frames.sums[frame - self._position :]
+        levels = self._score.levels(sums)[:, k]
+        n_mixed = min(fresh_from + self._window - 1 - frame, len(levels))  # frames whose window reaches farther back
         if n_mixed > 0:
             first, last = (at - self._origin(frames) for at in (fresh_from, frame + n_mixed))
             fresh = np.add.accumulate(frames.evidence[first:last, k])[-n_mixed:]
-            sums = frames.sums[frame - self._position :][:n_mixed]
-            scores[:n_mixed] = fresh / (fresh + total(np.delete(sums, k, axis=1))[:, 0])
-        return scores
+            levels[:n_mixed] = self._score.fresh_levels(k, fresh, sums[:n_mixed])
+        return levels
 
-    def _detection(self, k: int, fresh_from: int, frame: int, score: float, frames: Smoothed) -> Detection:
+    def _detection(self, k: int, fresh_from: int, frame: int, level: float, frames: Smoothed) -> Detection:
         """What is reported when label `k` is detected with `frame`."""
+        score = self._score.of_level(level)
         since = max(fresh_from, frame - self._window + 1, 0)
         own = frames.evidence[since - self._origin(frames) : frame - self._origin(frames) + 1, k]
         strong = np.flatnonzero(own >= 0.1 * own.max()) + since

@@ -48,7 +48,6 @@ class Smoothed(NamedTuple):
     """The newest T frames of a stream, pooled, and what it takes to pool them otherwise."""
 
     posteriors: Float64  # [T, K]: what the window that ends with each frame gives each label
-    peak: Float64  # [K]: the highest of them
     sums: Float64  # [T, K]: the evidence in that window
     evidence: Float64  # [T + at least a window, K]: of each frame alone, those before the newest too
 
@@ -80,8 +79,7 @@ class Smoother:
             sums = self._sums(seen)[-len(new) :]
             self._position += len(new)
             self._history = seen[len(seen) - self._window - self._position % self._window :]
-            posteriors = sums / total(sums)
-            yield Smoothed(posteriors, posteriors.max(axis=0), sums, seen)
+            yield Smoothed(sums / total(sums), sums, seen)
 
     def _sums(self, seen: Float64) -> Float64:
         """Evidence summed over the window that ends with each frame `[n, K]`; right from the second block on.

@@ -1,6 +1,6 @@
 // The metadata of an ONNX file: which there must be, and within which bounds. The rules of kws/runtime/contract.py.
 
-import { DEFAULTS, POOLINGS } from "./detector.js";
+import { DEFAULTS, POOLINGS, SCORES } from "./detector.js";
 
 export const FORMAT = 1;
 const [MOST_LABELS, LONGEST_LABEL, MOST_SAMPLES, LONGEST_MS, MOST_BIAS] = [10000, 200, 2 ** 24, 60000, 600];
@@ -24,7 +24,8 @@ const DURATIONS = ["smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"
 const isTable = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
 const isList = (value) => Array.isArray(value) && value.every((entry) => typeof entry === "string");
 const isWithin = (value, [least, most]) => typeof value === "number" && least <= value && value <= most;
-const isShare = (value) => isWithin(value, [0, 1]) && value > 0;
+const isAbove = (value, [low, high]) => isWithin(value, [low, high]) && value > low;
+const THRESHOLDS = { posterior: [0, 1], log_ratio: [-100, 100] };
 
 /** What is wrong with the metadata of a file, each value read from JSON; null: nothing. */
 export function contradiction(metadata) {
@@ -91,11 +92,12 @@ function* frontendFaults({ frontend, sample_rate, hop_length }) {
 
 function* detectorFaults({ detector, labels }) {
   for (const key of Object.keys(detector)) if (!(key in DEFAULTS)) yield `detector has no option ${key}`;
-  const { pooling, thresholds, suppress, threshold, release, unknown_bias, ...durations } = {
+  const { pooling, score, thresholds, suppress, threshold, release, unknown_bias, ...durations } = {
     ...DEFAULTS,
     ...detector,
   };
   if (!POOLINGS.includes(pooling)) yield `detector.pooling is ${pooling}, which is unknown`;
+  if (!SCORES.includes(score)) yield `detector.score is ${score}, which is unknown`;
   for (const key of DURATIONS) {
     if (!isWithin(durations[key], [0, LONGEST_MS]))
       yield `detector.${key} is ${durations[key]}; it must be 0 to ${LONGEST_MS}`;
@@ -103,10 +105,12 @@ function* detectorFaults({ detector, labels }) {
   if (!isWithin(unknown_bias, [-MOST_BIAS, MOST_BIAS])) yield `detector.unknown_bias is ${unknown_bias}`;
   if (!isTable(thresholds)) yield "detector.thresholds is not a table";
   if (suppress !== null && !isTable(suppress)) yield "detector.suppress is not a table";
-  const numbers = { threshold, release };
+  if (!isAbove(release, [0, 1])) yield `detector.release is ${release}; it must be above 0 and at most 1`;
+  const numbers = { threshold };
+  const [low, high] = THRESHOLDS[score] ?? [0, 1];
   for (const [name, value] of Object.entries(thresholds ?? {})) numbers[`thresholds[${name}]`] = value;
   for (const [key, value] of Object.entries(numbers)) {
-    if (!isShare(value)) yield `detector.${key} is ${value}; it must be above 0 and at most 1`;
+    if (!isAbove(value, [low, high])) yield `detector.${key} is ${value}; it must be above ${low}, at most ${high}`;
   }
   for (const [name, longer] of Object.entries(suppress ?? {})) {
     if (!isList(longer)) yield `detector.suppress[${name}] is not a list of names`;

@@ -1,12 +1,16 @@
-// Logits of frames -> detections: what kws/runtime/posteriors.py and detector.py do, frame by frame. No clock.
+// Logits of frames -> detections: what kws/runtime/posteriors.py, scores.py and detector.py do, frame by frame. No clock.
 
 const MAX_LOGIT = 600;
+const TINY = 2 ** -1022;
 
 export const POOLINGS = ["sum", "mean"];
+
+export const SCORES = ["posterior", "log_ratio"];
 
 export const DEFAULTS = {
   pooling: "sum",
   smoothing_ms: 1000,
+  score: "posterior",
   threshold: 0.7,
   thresholds: {},
   unknown_bias: 0,
@@ -29,6 +33,31 @@ export function evidence(logits, pooling) {
   const powers = z.map((x) => Math.exp(x - highest));
   const sum = total(powers);
   return powers.map((x) => x / sum);
+}
+
+/** What a keyword scores in a window of evidence, computed as a level: its share, or its ratio to its rival. */
+class Score {
+  constructor(kind, labels) {
+    this.isRatio = kind === "log_ratio";
+    this.rival = labels.indexOf("_unknown_");
+  }
+
+  /** The level of a score. */
+  level(score) {
+    return this.isRatio ? Math.exp(score) : score;
+  }
+
+  /** The score of a level. */
+  ofLevel(level) {
+    return this.isRatio ? Math.log(Math.max(level, TINY)) : level;
+  }
+
+  /** The level of label `k` that has gathered `own` evidence in a window of `sums`. */
+  levelOf(k, own, sums) {
+    const others = () => total(sums.filter((_, j) => j !== k));
+    if (!this.isRatio) return own / (own + others());
+    return own / Math.max(this.rival >= 0 ? sums[this.rival] : others(), TINY);
+  }
 }
 
 /** Each keyword whose words stand together within longer keywords, and those: {"stop": ["stop music"]}. */
@@ -56,6 +85,7 @@ export class Detector {
       [...labels.entries()].filter(([, name]) => !name.startsWith("_")).map(([k, name]) => [name, k]),
     );
     this.longer = this.config.suppress ?? longerKeywords([...this.keywords.keys()]);
+    this.score = new Score(this.config.score, labels);
     this.thresholds = new Map();
     for (const name of this.keywords.keys()) {
       this.thresholds.set(name, this.config.thresholds[name] ?? this.config.threshold);
@@ -73,6 +103,7 @@ export class Detector {
     this.position = 0; // frames seen
     this.history = []; // evidence of the last frames, the newest last, at most a window
     this.posteriors = this.labels.map(() => 0);
+    this.scores = this.labels.map(() => this.score.ofLevel(0));
     this.held = []; // {last frame to wait, k, detection}
     this.tracks = this.labels.map(() => ({
       active: false,
@@ -92,6 +123,7 @@ export class Detector {
     const sums = this.labels.map((_, k) => this.history.reduce((sum, each) => sum + each[k], 0));
     const all = total(sums);
     this.posteriors = sums.map((sum) => sum / all);
+    this.scores = sums.map((sum, k) => this.score.ofLevel(this.score.levelOf(k, sum, sums)));
     this.position += 1;
     const found = [];
     for (const [name, k] of [...this.keywords].sort((a, b) => a[1] - b[1])) {
@@ -111,29 +143,26 @@ export class Detector {
 
   #follow(name, k, frame, sums) {
     const track = this.tracks[k];
-    const threshold = this.thresholds.get(name);
+    const limit = this.score.level(this.thresholds.get(name));
     const newest = this.history.at(-1);
     if (track.active) {
-      if (frame < track.releaseFrom || newest[k] >= threshold * this.config.release * total(newest)) return null;
+      const alone = this.score.levelOf(k, newest[k], newest);
+      if (frame < track.releaseFrom || alone >= limit * this.config.release) return null;
       track.active = false;
       track.freshFrom = frame;
     }
     const origin = frame - this.history.length + 1; // frame of history[0]
     const since = Math.max(origin, track.freshFrom);
     const own = this.history.slice(since - origin).map((each) => each[k]);
-    let score = this.posteriors[k];
-    if (frame < track.freshFrom + this.window - 1) {
-      const fresh = total(own); // evidence that was reported counts no more
-      score = fresh / (fresh + total(sums.filter((_, j) => j !== k)));
-    }
-    track.run = score >= threshold ? track.run + 1 : 0;
+    const level = this.score.levelOf(k, total(own), sums); // evidence that was reported counts no more
+    track.run = level >= limit ? track.run + 1 : 0;
     if (track.run < this.minFrames) return null;
     const highest = Math.max(...own);
     const strong = own.map((value, i) => (value >= 0.1 * highest ? since + i : -1)).filter((i) => i >= 0);
     Object.assign(track, { active: true, releaseFrom: frame + this.refractory, run: 0 });
     return {
       keyword: name,
-      score,
+      score: this.score.ofLevel(level),
       start: this.#seconds(strong[0]),
       end: this.#seconds(strong.at(-1) + 1),
       time: this.#decided(frame),

@@ -1,0 +1,52 @@
+"""What a keyword scores in a window of evidence: its posterior, or its log ratio to what else was said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from kws.config import UNKNOWN
+from kws.runtime.posteriors import total
+from kws.system.arrays import Float64
+
+SCORES = ("posterior", "log_ratio")
+BOUNDS = {"posterior": (0.0, 1.0), "log_ratio": (-100.0, 100.0)}  # of thresholds; a posterior of 0 is none
+TINY = float(np.finfo(np.float64).tiny)
+
+
+class Score:
+    """One kind of score, computed as a level that is never below 0, from evidence `[n, K]` summed over windows.
+
+    `posterior`: the keyword's share of all evidence; the level is the score. `log_ratio`: the natural logarithm of the
+    level, the keyword's evidence over its rival's: that of `_unknown_`, or of all other labels where there is none.
+    Posteriors of a model that was trained with smoothed labels all end just below 1; log ratios tell them apart.
+    """
+
+    def __init__(self, kind: str, labels: Sequence[str]) -> None:
+        self._is_ratio = kind == "log_ratio"
+        self._rival = labels.index(UNKNOWN) if self._is_ratio and UNKNOWN in labels else None
+
+    def level(self, score: Float64) -> Float64:
+        """The level of a score."""
+        return np.exp(score) if self._is_ratio else score
+
+    def of_level(self, level: float) -> float:
+        """The score of a level."""
+        return math.log(max(level, TINY)) if self._is_ratio else level
+
+    def levels(self, sums: Float64) -> Float64:
+        """Of all labels `[n, K]`; what it says of labels that are no keywords has no meaning."""
+        if not self._is_ratio:
+            return sums / total(sums)
+        if self._rival is None:
+            return sums / np.maximum(total(sums) - sums, TINY)
+        return sums / np.maximum(sums[:, self._rival, None], TINY)
+
+    def fresh_levels(self, k: int, own: Float64, sums: Float64) -> Float64:
+        """Of label `k` alone `[n]`, with `own` `[n]` in place of its evidence in `sums`."""
+        if self._rival is not None:
+            return own / np.maximum(sums[:, self._rival], TINY)
+        others = total(np.delete(sums, k, axis=1))[:, 0]
+        return own / np.maximum(others, TINY) if self._is_ratio else own / (own + others)
