@@ -27,7 +27,7 @@ def shape(line):
     """A line without what differs from one model to the next: numbers, words of the data set, lists of options."""
     line = re.sub(rf"(?<!\w)({LABELS})(?!\w)", "WORD", line)
     line = re.sub(r"(?<!\S)\S+=\S+( +\S+=\S+)*", "OPTIONS", line)
-    line = re.sub(r"[-+]?\d[\d.,/-]*%?", "0", line)
+    line = re.sub(r"[-+]?\d([\d.,/-]*\d)?%?", "0", line)
     line = re.sub(r"0(, 0)+", "0", line)
     line = re.sub(r"(above|below) 0|0 to 0", "RANGE", line)
     return " ".join(line.split())
@@ -37,7 +37,7 @@ def unlike(shown, output):
     """The lines shown that `output` has nothing of the shape of, and, unless a line `...` is shown, the reverse."""
     real, expected = map(shape, output.splitlines()), [shape(line) for line in shown]
     real = {line for line in real if line}
-    stale = [line for line in expected if line and line not in real and not is_start(line, real)]
+    stale = [line for line in expected if line not in (*real, "", "...") and not is_start(line, real)]
     if "..." in expected:
         return stale
     return stale + [line for line in real if line not in expected and not any(is_start(e, [line]) for e in expected)]
