@@ -28,6 +28,7 @@ class BatchedSpotter:
         n_streams: int,
         *,
         thresholds: Mapping[str, float] | float | None = None,
+        fa_per_hour: float | None = None,
         detector: DetectorConfig | None = None,
     ) -> None:
         """Streams at time 0.
@@ -36,6 +37,7 @@ class BatchedSpotter:
             model: a loaded model or its file, exported in float32 with `--batch-size 0` or `--batch-size N`.
             n_streams: how many streams a step takes.
             thresholds: for single keywords, or one for all of them; the model's own hold for the rest.
+            fa_per_hour: the model's operating point for so many false alarms an hour; None: its default.
             detector: replaces the model's detector configuration.
 
         Raises:
@@ -50,7 +52,7 @@ class BatchedSpotter:
                 f"{self.model.path} is int8, whose scales are taken over a whole step: a stream would depend on its "
                 "neighbours; export it with --precision float32 --batch-size 0"
             )
-        config = (detector or self.model.detector).with_thresholds(thresholds)
+        config = (detector or self.model.detector_at(fa_per_hour)).with_thresholds(thresholds)
         self._stepper = Stepper(self.model, n_streams)
         self._filled = np.zeros(n_streams, np.int64)  # samples of each stream's next block that lie in the stepper
         self._detectors = [

@@ -34,6 +34,7 @@ class StreamingSpotter:
         self,
         model: SpotterModel | str | Path | None = None,
         *,
+        fa_per_hour: float | None = None,
         thresholds: Mapping[str, float] | float | None = None,
         detector: DetectorConfig | None = None,
     ) -> None:
@@ -41,15 +42,16 @@ class StreamingSpotter:
 
         Args:
             model: a loaded model, its file, or the name of one that comes with kws; None: `gsc12`.
+            fa_per_hour: the model's operating point for so many false alarms an hour; None: its default.
             thresholds: for single keywords, or one for all of them; the model's own hold for the rest.
             detector: replaces the model's detector configuration.
 
         Raises:
-            ModelError: if the file is not a model to be used here.
-            ValueError: for a threshold out of (0, 1] or of an unknown keyword.
+            ModelError: if the file is not a model to be used here, or has no such operating point.
+            ValueError: for a threshold that no score reaches or of an unknown keyword.
         """
         self.model = model if isinstance(model, SpotterModel) else SpotterModel(model or DEFAULT)
-        config = (detector or self.model.detector).with_thresholds(thresholds)
+        config = (detector or self.model.detector_at(fa_per_hour)).with_thresholds(thresholds)
         self._logits = LogitStream(self.model)
         self._detector = Detector(
             self.model.labels, self.model.frame_length, self.model.sample_rate, config, self.model.block_size

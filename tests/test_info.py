@@ -103,6 +103,20 @@ def test_it_shows_thresholds_and_operating_point(tmp_path, capsys):
     assert "not stated per second" in text
 
 
+def test_it_lists_the_promises_of_a_file(tmp_path, capsys):
+    behind = {"thresholds": {"yes": 3, "no": 2}, "hours": 3.5}
+    points = [
+        {"fa_per_hour": 0.2, "false_alarms": 0, "fa_interval": [0, 1.05], "extrapolated": True, **behind},
+        {"fa_per_hour": 1, "false_alarms": 3, "fa_interval": [0.18, 2.5], "extrapolated": False, **behind},
+    ]
+    changes = {"kws_format": 2, "kind": "commands", "detector": {"score": "log_ratio"}, "operating_points": points}
+    path = write_tiny(tmp_path / "two.onnx", fa_per_hour=1, **changes)
+    assert cli.main(["info", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "0.2 false alarms an hour: 0 in 3.50 h of speech, 0 to 1.1 an hour, extrapolated" in shown
+    assert "1 false alarms an hour (default): 3 in 3.50 h of speech, 0.18 to 2.5 an hour" in shown
+
+
 def test_errors_are_one_sentence(tmp_path, capsys):
     assert cli.main(["info", str(tmp_path / "none.onnx")]) == 1
     assert "is not a file" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_onnx import BLOCK_SIZE, LABELS, SAMPLE_RATE, say, tiny_logits, write_tiny
 
+from kws.batched import BatchedSpotter
 from kws.runtime.detector import DetectorConfig
 from kws.streaming import ModelError, SpotterModel, StreamingSpotter
 
@@ -79,7 +80,7 @@ def test_a_model_of_a_fixed_batch_is_refused_for_one_stream(tmp_path: Path) -> N
     ("changes", "message"),
     [
         ({"kws_format": None}, "has no kws_format"),
-        ({"kws_format": 2}, "its format is 2"),
+        ({"kws_format": 3}, "its format is 3"),
         ({"labels": None}, "has no labels"),
         ({"labels": None, "detector": None}, "has no labels, detector"),
         ({"labels": "yes"}, "not a list of different names"),
@@ -260,3 +261,30 @@ heavy = {{"torch", "torchaudio", "hydra", "omegaconf", "soundfile", "scipy", "li
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_operating_points(tmp_path: Path) -> None:
+    """A file of format 2 promises rates of false alarms: the one asked for sets the thresholds, or the default one."""
+    promise = {"hours": 3.0, "fa_interval": [0.1, 3.0], "extrapolated": False}
+    low, high = {"yes": 5.0, "no": 4.0}, {"yes": 1.0, "no": 0.5}
+    changes = {
+        "kws_format": 2,
+        "kind": "commands",
+        "detector": {"pooling": "sum", "smoothing_ms": 400.0, "score": "log_ratio"},
+        "operating_points": [
+            {"fa_per_hour": 1, "thresholds": low, "false_alarms": 3, **promise},
+            {"fa_per_hour": 5, "thresholds": high, "false_alarms": 15, **promise},
+        ],
+        "fa_per_hour": 1,
+    }
+    path = write_tiny(tmp_path / "two.onnx", **changes)
+    model = SpotterModel(path)
+    assert StreamingSpotter(model).thresholds == low
+    assert StreamingSpotter(model, fa_per_hour=5).thresholds == high
+    assert StreamingSpotter(model, fa_per_hour=5, thresholds={"no": 2.0}).thresholds == {"yes": 1.0, "no": 2.0}
+    batched = write_tiny(tmp_path / "batch.onnx", batch=2, **changes)
+    assert BatchedSpotter(batched, 2, fa_per_hour=5)._detectors[1].thresholds.tolist()[-2:] == [1.0, 0.5]
+    with pytest.raises(ModelError, match=r"two.onnx has no operating point for 2 .*: it has those for 1, 5"):
+        StreamingSpotter(model, fa_per_hour=2)
+    with pytest.raises(ModelError, match="it has none"):
+        StreamingSpotter(write_tiny(tmp_path / "one.onnx"), fa_per_hour=1)

@@ -47,6 +47,8 @@ def describe(given: str | Path) -> dict[str, Any]:
         "multiplications_per_second": card.get("multiplications_per_second"),
         "detector": metadata["detector"],
         "operating_point": card.get("operating_point"),
+        "operating_points": metadata.get("operating_points", []),
+        "fa_per_hour": metadata.get("fa_per_hour"),
         "validation_accuracy": card.get("validation_accuracy"),
         "data": card.get("data"),
         "data_licence": card.get("data_licence"),
@@ -77,7 +79,7 @@ def table(facts: dict[str, Any]) -> str:
         "multiplications": f"{_count(facts['multiplications_per_second'])} per second of audio",
         "threshold": f"{detector.get('threshold', 'default')}"
         + "".join(f", {keyword} {value:g}" for keyword, value in detector.get("thresholds", {}).items()),
-        "operating point": _operating_point(facts["operating_point"] or {}),
+        "operating point": _operating_points(facts) or _operating_point(facts["operating_point"] or {}),
         "accuracy": f"{facts['validation_accuracy']:.2%} on validation" if facts["validation_accuracy"] else UNKNOWN,
         "data": _line(facts["data"]) or UNKNOWN,
         "licence": f"{facts['licence'] or UNKNOWN}; data {facts['data_licence'] or UNKNOWN}",
@@ -86,8 +88,20 @@ def table(facts: dict[str, Any]) -> str:
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
 
 
+def _operating_points(facts: dict[str, Any]) -> str:
+    """What a file of format 2 promises: a rate each, the default one marked, and what it was seen to be."""
+    lines = []
+    for point in facts["operating_points"]:
+        low, high = point["fa_interval"]
+        seen = f"{point['false_alarms']} in {point['hours']:.2f} h of speech, {low:.2g} to {high:.2g} an hour"
+        default = " (default)" if point["fa_per_hour"] == facts["fa_per_hour"] else ""
+        extrapolated = ", extrapolated" if point["extrapolated"] else ""
+        lines.append(f"{point['fa_per_hour']:g} false alarms an hour{default}: {seen}{extrapolated}")
+    return "; ".join(lines)
+
+
 def _operating_point(point: dict[str, Any]) -> str:
-    """What `kws calibrate` measured, in one line."""
+    """What a file of format 1 says that `kws calibrate` measured, in one line."""
     if not point:
         return "not calibrated: no thresholds chosen on speech (kws calibrate)"
     misses, alarms = (f"{point[name][0]:.3g} to {point[name][1]:.3g}" for name in ("frr_interval", "fa_interval"))

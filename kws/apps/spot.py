@@ -37,16 +37,17 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `load_spotter`."""
     add = parser.add_argument
     add("--model", default=DEFAULT, metavar="ONNX", help=f"a file, or the name of a shipped model (default: {DEFAULT})")
-    add("--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="in (0, 1]; may be given repeatedly")
+    add("--fa-per-hour", type=float, metavar="X", help="operating point of the model (default: the model's choice)")
+    add("--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="score; may be given repeatedly")
 
 
 def load_spotter(options: argparse.Namespace) -> StreamingSpotter:
     """The model and the thresholds asked for; a line on standard error where nobody has chosen thresholds."""
     model = SpotterModel(options.model)
     thresholds = parse_thresholds(options.threshold)
-    if thresholds is None and not model.detector.thresholds:
+    if thresholds is None and not model.is_calibrated:
         print(f"note: {model.path} has no thresholds chosen on speech; kws calibrate chooses them", file=sys.stderr)
-    return StreamingSpotter(model, thresholds=thresholds)
+    return StreamingSpotter(model, fa_per_hour=options.fa_per_hour, thresholds=thresholds)
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:

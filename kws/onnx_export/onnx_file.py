@@ -32,7 +32,7 @@ def export_onnx(
     batch_size: int = 1,
     card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `spotter` as ONNX format 1 (see ARCHITECTURE.md) to `path`, after comparing it with torch.
+    """Write `spotter` as ONNX format 2 (see ARCHITECTURE.md) to `path`, after comparing it with torch.
 
     Args:
         spotter: on the CPU, in evaluation mode.
@@ -77,6 +77,7 @@ def export_onnx(
     metadata = {
         "kws_format": FORMAT,
         "kws_version": __version__,
+        "kind": "commands",
         "variant": variant,
         "precision": precision,
         "labels": list(spotter.labels),

@@ -1,4 +1,4 @@
-"""The metadata of an ONNX file (format 1 in ARCHITECTURE.md): which there must be, and within which bounds.
+"""The metadata of an ONNX file (formats 1 and 2 in ARCHITECTURE.md): which there must be, and within which bounds.
 
 A model file is a stranger's download, so nothing else looks at its metadata before this. The page has the same rules in
 `kws/apps/web/contract.js`; the files of `tests/contract.json` are judged alike by both.
@@ -11,8 +11,11 @@ from typing import Any
 
 from kws.config import FrontendConfig
 from kws.runtime.detector import Detector, DetectorConfig
+from kws.runtime.operating_points import OperatingPoint
 
-FORMAT = 1
+FORMAT, OLDEST_FORMAT = 2, 1  # what is written, and the oldest that is read
+KINDS = ("commands",)
+MOST_POINTS = 100
 MOST_LABELS, LONGEST_LABEL = 10_000, 200  # characters
 MOST_SAMPLES = 1 << 24
 SIZES = {  # whole numbers, at least and at most
@@ -42,14 +45,17 @@ def contradiction(metadata: Mapping[str, Any]) -> str | None:
     """What is wrong with the metadata of a file, each value read from JSON; None: nothing."""
     if "kws_format" not in metadata:
         return "its metadata has no kws_format; export it with kws export"
-    if metadata["kws_format"] != FORMAT:
-        return f"its format is {metadata['kws_format']}; use the version of kws that it was made with"
-    if missing := [key for key in KEYS if key not in metadata]:
+    if type(form := metadata["kws_format"]) is not int or not OLDEST_FORMAT <= form <= FORMAT:
+        return f"its format is {form}; use the version of kws that it was made with"
+    if missing := [key for key in (*KEYS, *(("kind",) if form > 1 else ())) if key not in metadata]:
         return f"its metadata has no {', '.join(missing)}"
     for key in ("frontend", "detector"):
         if not isinstance(metadata[key], dict):
             return f"{key} is {metadata[key]!r}, not a table"
-    return _labels(metadata["labels"]) or _sizes(metadata) or _frontend(metadata) or _detector(metadata)
+    if form > 1 and metadata["kind"] not in KINDS:
+        return f"its kind is {metadata['kind']!r}, which this version of kws does not run; it runs {', '.join(KINDS)}"
+    checks = (_sizes, _frontend, _detector, *((_operating_points,) if form > 1 else ()))
+    return _labels(metadata["labels"]) or next((what for check in checks if (what := check(metadata))), None)
 
 
 def _labels(labels: Any) -> str | None:
@@ -103,4 +109,24 @@ def _detector(metadata: Mapping[str, Any]) -> str | None:
         Detector(metadata["labels"], metadata["frame_length"], metadata["sample_rate"], config)
     except ValueError as error:
         return str(error)
+    return None
+
+
+def _operating_points(metadata: Mapping[str, Any]) -> str | None:
+    points, chosen = metadata.get("operating_points", []), metadata.get("fa_per_hour")
+    if not isinstance(points, list) or len(points) > MOST_POINTS:
+        return f"operating_points is no list of at most {MOST_POINTS}"
+    try:
+        read = [OperatingPoint.from_dict(point) for point in points]
+        for point in read:
+            with_point = {**metadata["detector"], "thresholds": point.thresholds}
+            if what := _detector({**metadata, "detector": with_point}):
+                return what
+    except ValueError as error:
+        return str(error)
+    promised = [point.fa_per_hour for point in read]
+    if promised != sorted(set(promised)):
+        return f"operating_points are for {promised} false alarms an hour; each must be higher than the one before"
+    if promised and chosen not in promised:
+        return f"fa_per_hour is {chosen!r}, which is none of its operating points: {promised}"
     return None

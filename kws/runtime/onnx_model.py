@@ -1,8 +1,9 @@
-"""An ONNX file of format 1 (ARCHITECTURE.md): loaded, checked, stepped. numpy and onnxruntime only."""
+"""An ONNX file (ARCHITECTURE.md): loaded, checked, stepped. numpy and onnxruntime only."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ import numpy as np
 import onnxruntime
 
 from kws.errors import KwsError, ModelError
-from kws.runtime.contract import FORMAT, SIZES, contradiction
+from kws.runtime.contract import FORMAT, OLDEST_FORMAT, SIZES, contradiction
 from kws.runtime.detector import DetectorConfig
+from kws.runtime.operating_points import OperatingPoint
 from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32, Int16
 
@@ -38,7 +40,7 @@ def open_session(model: str | bytes, threads: int = 1) -> onnxruntime.InferenceS
 
 def not_ours(path: Path, what: str) -> ModelError:
     """The error that `path` is not what its metadata say."""
-    return ModelError(f"{path} is not a kws model of format {FORMAT}: {what}")
+    return ModelError(f"{path} is not a kws model of format {OLDEST_FORMAT} or {FORMAT}: {what}")
 
 
 def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
@@ -59,10 +61,11 @@ def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, di
 
 
 class SpotterModel:
-    """One ONNX file (format 1 in ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it.
+    """One ONNX file (see ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it.
 
     labels: str in the order of the logits. sample_rate: Hz. block_size, hop_length, frame_length, clip_length: samples.
-    state_size: numbers. metadata: every value of the file. detector: the runtime's defaults.
+    state_size: numbers. metadata: every value of the file. detector: the runtime's defaults. operating_points: what
+    the file promises, by false alarms an hour; empty if it was not calibrated, or in format 1.
     """
 
     def __init__(self, path: str | Path, threads: int = 1) -> None:
@@ -78,7 +81,26 @@ class SpotterModel:
         )
         self.block_frames = self.block_size // self.frame_length
         self.detector = DetectorConfig.from_dict(self.metadata["detector"])
+        self.operating_points = [OperatingPoint.from_dict(point) for point in self.metadata.get("operating_points", [])]
+        if self.operating_points:
+            self.detector = self.detector_at(self.metadata["fa_per_hour"])
         self._check_graph()
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether its thresholds were chosen on speech."""
+        return bool(self.detector.thresholds)
+
+    def detector_at(self, fa_per_hour: float | None) -> DetectorConfig:
+        """The detector with an operating point's thresholds; None: the default. Raises `ModelError` if it has none."""
+        if fa_per_hour is None:
+            return self.detector
+        for point in self.operating_points:
+            if math.isclose(point.fa_per_hour, fa_per_hour):
+                return self.detector.with_thresholds(point.thresholds)
+        known = ", ".join(f"{point.fa_per_hour:g}" for point in self.operating_points)
+        has = f"it has those for {known}" if known else "it has none (kws calibrate writes them)"
+        raise ModelError(f"{self.path} has no operating point for {fa_per_hour:g} false alarms an hour: {has}")
 
     def _check_graph(self) -> None:
         """The graph's inputs and outputs must have the types and shapes that the metadata promise."""

@@ -2,7 +2,10 @@
 
 import { DEFAULTS, POOLINGS, SCORES } from "./detector.js";
 
-export const FORMAT = 1;
+export const FORMAT = 2; // what is written
+export const OLDEST_FORMAT = 1; // that is read
+const KINDS = ["commands"];
+const MOST_POINTS = 100;
 const [MOST_LABELS, LONGEST_LABEL, MOST_SAMPLES, LONGEST_MS, MOST_BIAS] = [10000, 200, 2 ** 24, 60000, 600];
 const RATES = [1000, 768000];
 const LENGTHS = ["hop_length", "frame_length", "block_size", "clip_length", "state_size"];
@@ -30,15 +33,59 @@ const THRESHOLDS = { posterior: [0, 1], log_ratio: [-100, 100] };
 /** What is wrong with the metadata of a file, each value read from JSON; null: nothing. */
 export function contradiction(metadata) {
   if (!("kws_format" in metadata)) return "its metadata has no kws_format; export it with kws";
-  if (metadata.kws_format !== FORMAT) {
-    return `its format is ${metadata.kws_format}; use the version of kws that it was made with`;
+  const form = metadata.kws_format;
+  if (!Number.isInteger(form) || !isWithin(form, [OLDEST_FORMAT, FORMAT])) {
+    return `its format is ${form}; use the version of kws that it was made with`;
   }
-  const missing = ["labels", ...Object.keys(SIZES), "frontend", "detector"].filter((key) => !(key in metadata));
+  const keys = ["labels", ...Object.keys(SIZES), "frontend", "detector", ...(form > 1 ? ["kind"] : [])];
+  const missing = keys.filter((key) => !(key in metadata));
   if (missing.length) return `its metadata has no ${missing.join(", ")}`;
+  if (form > 1 && !KINDS.includes(metadata.kind)) return `its kind is ${metadata.kind}, which this page does not run`;
   const faults = [...labelFaults(metadata.labels), ...sizeFaults(metadata)];
   for (const key of ["frontend", "detector"]) if (!isTable(metadata[key])) faults.push(`${key} is not a table`);
   if (!faults.length) faults.push(...frontendFaults(metadata), ...detectorFaults(metadata));
+  if (!faults.length && form > 1) faults.push(...pointFaults(metadata));
   return faults[0] ?? null;
+}
+
+/** The detector of a model as its default operating point sets it. */
+export function defaultDetector({ detector, operating_points = [], fa_per_hour }) {
+  const point = operating_points.find((each) => each.fa_per_hour === fa_per_hour);
+  return point ? { ...detector, thresholds: { ...detector.thresholds, ...point.thresholds } } : detector;
+}
+
+function* pointFaults(metadata) {
+  const { operating_points: points = [], fa_per_hour } = metadata;
+  if (!Array.isArray(points) || points.length > MOST_POINTS) {
+    yield `operating_points is no list of at most ${MOST_POINTS}`;
+    return;
+  }
+  const needed = ["fa_per_hour", "thresholds", "hours", "false_alarms", "fa_interval", "extrapolated"];
+  const known = [...needed, "events", "misses", "frr_interval"];
+  const isPair = (value) => Array.isArray(value) && value.length === 2 && value.every(Number.isFinite);
+  for (const point of points) {
+    if (!isTable(point)) yield "an operating point is no table";
+    else {
+      const wrong = [...needed.filter((key) => !(key in point)), ...Object.keys(point).filter((k) => !known.includes(k))];
+      if (wrong.length) yield `an operating point has an unknown or lacks the key ${wrong[0]}`;
+      const { false_alarms, events = 0, misses = 0, fa_interval, frr_interval = [0, 1], extrapolated } = point;
+      for (const value of [point.fa_per_hour, point.hours]) {
+        if (!isAbove(value, [0, 1e6])) yield "fa_per_hour and hours of an operating point must be above 0";
+      }
+      for (const value of [false_alarms, events, misses]) {
+        if (!Number.isInteger(value) || !isWithin(value, [0, 1e9])) yield `${value} is no count of an operating point`;
+      }
+      if (![fa_interval, frr_interval].every(isPair)) yield "an interval of an operating point is not two numbers";
+      if (!isTable(point.thresholds) || typeof extrapolated !== "boolean") {
+        yield "an operating point needs thresholds, a table, and extrapolated, true or false";
+      } else yield* detectorFaults({ ...metadata, detector: { ...metadata.detector, thresholds: point.thresholds } });
+    }
+  }
+  const promised = points.map((point) => point?.fa_per_hour);
+  if (promised.some((value, i) => i && value <= promised[i - 1])) {
+    yield `operating_points are for ${promised} false alarms an hour; each must be higher than the one before`;
+  }
+  if (points.length && !promised.includes(fa_per_hour)) yield `fa_per_hour is none of its operating points: ${promised}`;
 }
 
 function* labelFaults(labels) {

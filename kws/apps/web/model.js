@@ -1,6 +1,6 @@
-// An ONNX file of format 1: its metadata, and streams of audio through it. What kws/runtime/onnx_model.py and kws/streaming.py do.
+// An ONNX file: its metadata, and streams of audio through it. What kws/runtime/onnx_model.py and kws/streaming.py do.
 
-import { contradiction, FORMAT } from "./contract.js";
+import { contradiction, defaultDetector, FORMAT, OLDEST_FORMAT } from "./contract.js";
 import { Detector } from "./detector.js";
 
 const METADATA_PROPS = 14; // the field of ONNX's ModelProto: {1: key, 2: value}, repeated
@@ -23,7 +23,7 @@ export function readMetadata(bytes) {
     throw new Error("This is not an ONNX file.");
   }
   const what = contradiction(metadata);
-  if (what) throw new Error(`This is not a kws model of format ${FORMAT}: ${what}.`);
+  if (what) throw new Error(`This is not a kws model of format ${OLDEST_FORMAT} or ${FORMAT}: ${what}.`);
   return metadata;
 }
 
@@ -76,9 +76,9 @@ export class SpotterModel {
 /** One stream of audio through a model: feed it samples as they come, get detections. Await each call. */
 export class StreamingSpotter {
   constructor(model) {
-    const { labels, frame_length, sample_rate, detector, block_size } = model.metadata;
+    const { labels, frame_length, sample_rate, block_size } = model.metadata;
     this.model = model;
-    this.detector = new Detector(labels, frame_length, sample_rate, detector, block_size);
+    this.detector = new Detector(labels, frame_length, sample_rate, defaultDetector(model.metadata), block_size);
     this.reset();
   }
 
