@@ -200,6 +200,10 @@ class DataConfig:
     train_noise_variants: int = 4  # copies of the background noise in other colours, to train on too
     train_recordings: str = ""  # a recording set to cut clips from too (kws.make_stream recipe=training)
     train_recordings_ratio: float = 0.4  # those clips as a share of the keyword clips
+    speech: str = ""  # running speech, a folder or a table of files: whatever is said in it is `_unknown_`
+    speech_share: float = 0.3  # of the lanes of a batch that hear it
+    speech_run_clips: int = 3  # clips of it in a row, the state carried, before a lane hears something else
+    speech_mined: int = 3000  # places where the model hears a keyword in it, to be heard more often; 0: none
     clip_ms: float = 1000.0
     workers: int = 0  # processes that decode; 0: one per core
     seed: int = 0  # draws evaluation silence, unknown clips, synthetic speech
@@ -220,6 +224,9 @@ class DataConfig:
         _between("data.workers", self.workers, 0)
         _between("data.train_noise_variants", self.train_noise_variants, 0)
         _between("data.train_min_clips", self.train_min_clips, 0)
+        _between("data.speech_share", self.speech_share, 0, 0.9)
+        _between("data.speech_run_clips", self.speech_run_clips, 1)
+        _between("data.speech_mined", self.speech_mined, 0)
 
 
 @dataclass
@@ -305,6 +312,9 @@ class AugmentConfig:
     gain_db: float = 10.0  # uniform in +- this
     speed: float = 0.1  # resampling by a factor uniform in 1 +- this
     noise_probability: float = 0.8
+    noise_dir: str = ""  # a folder of recorded noise to add beside the data set's own
+    rir_dir: str = ""  # a folder of impulse responses of rooms, to let clips echo
+    rir_probability: float = 0.3
     snr_db_min: float = 0.0
     snr_db_max: float = 30.0
     fade_ms: float = 5.0  # raised-cosine fade at both ends of a clip, so that joins do not click
@@ -326,6 +336,7 @@ class AugmentConfig:
             _between(f"augment.{name}", getattr(self, name), 0)
         _between("augment.speed", self.speed, 0, 0.5)
         _between("augment.noise_probability", self.noise_probability, 0, 1)
+        _between("augment.rir_probability", self.rir_probability, 0, 1)
         if self.snr_db_min > self.snr_db_max:
             raise KwsError(f"augment.snr_db_min {self.snr_db_min} is above augment.snr_db_max {self.snr_db_max}")
 

@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "int8")
 LICENCE = "Apache-2.0"
 DATA_LICENCES = {"speech_commands": "CC BY 4.0"}
 # Options of the data that are of one machine: not for the card.
-LOCAL = {"root", "cache_dir", "test_dir", "train_recordings", "url", "download", "workers"}
+LOCAL = {"root", "cache_dir", "test_dir", "train_recordings", "speech", "url", "download", "workers"}
 
 
 def export(

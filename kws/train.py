@@ -23,22 +23,27 @@ from kws import data, entry
 from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
+from kws.data.rooms import read_noise, read_responses
 from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.metrics import accuracy
 from kws.model.checkpoint import read_header
 from kws.model.spotter import KeywordSpotter
-from kws.system.arrays import Float64
+from kws.system.arrays import Float64, Int16, Int64
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
 from kws.training.build import build_spotter
 from kws.training.device import autocast, connect
-from kws.training.label_shares import correct_shares
+from kws.training.label_shares import attainable_accuracy, correct_shares
+from kws.training.loss import lane_loss
+from kws.training.mining import loud_places
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
 from kws.training.run_files import BEST, RESULT
 from kws.training.run_log import RunLog
 from kws.training.run_state import Run
 from kws.training.teacher import Teacher
+
+MINING_FROM = 2  # epochs before running speech is mined
 
 
 def train(config: TrainConfig) -> float:
@@ -62,8 +67,7 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
     if config.resume:
         run.restore(run_dir, config)
         device.print(f"resuming {run_dir} after epoch {run.progress.epoch}")
-    noise = torch.from_numpy(corpus.noise["train"].astype(np.float32) / 32768).to(device.device)
-    augmenter = WaveformAugmenter(config.augment, sample_rate, noise)
+    augmenter = _make_augmenter(config, batches.noise, device.device)
     teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teacher else None
     return Trainer(config, run_dir, device, corpus, batches, run, augmenter, FeatureMasker(config.augment), teacher)
 
@@ -75,7 +79,16 @@ def _make_batches(config: TrainConfig, corpus: Corpus, device: Any) -> TrainBatc
             f"trainer.batch_size {config.trainer.batch_size} is not a multiple of the {device.world_size} processes"
         )
     rank, sample_rate = device.global_rank, config.frontend.sample_rate
-    return TrainBatches(corpus, config.data, lanes, config.seed, rank, device.world_size, sample_rate)
+    folder = config.augment.noise_dir
+    noise = read_noise(Path(folder).expanduser(), sample_rate) if folder else None
+    return TrainBatches(corpus, config.data, lanes, config.seed, rank, device.world_size, sample_rate, noise)
+
+
+def _make_augmenter(config: TrainConfig, noise: Int16, device: torch.device) -> WaveformAugmenter:
+    folder, sample_rate = config.augment.rir_dir, config.frontend.sample_rate
+    sound = torch.from_numpy(noise.astype(np.float32) / 32768).to(device)
+    responses = torch.from_numpy(read_responses(Path(folder).expanduser(), sample_rate)).to(device) if folder else None
+    return WaveformAugmenter(config.augment, sample_rate, sound, responses)
 
 
 @dataclass
@@ -151,21 +164,26 @@ class Trainer:
         loss_sum = correct = seen = 0.0
         started = time.perf_counter()
         with Stage(f"epoch {epoch + 1}", n_batches * lanes, show=device.is_global_zero, line=False) as stage:
-            for i, batch in enumerate(self.batches.epoch(epoch)):
+            for i, batch in enumerate(self.batches.epoch(epoch, self._mine())):
                 rate = learning_rate(options, epoch * n_batches + i, n_batches)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 waveform = torch.from_numpy(batch.waveform).to(device.device).float() / 32768
                 labels = torch.from_numpy(batch.labels).to(device.device)
+                running, fresh = (torch.from_numpy(lane).to(device.device) for lane in (batch.running, batch.fresh))
                 keep = (torch.rand(lanes, 1, generator=generator) >= options.reset_probability).to(state)
-                waveform = self.augmenter(waveform, generator)
+                waveform = self.augmenter(waveform, generator, running)
                 targets = labels
                 with autocast(device.device, options.precision):
                     logits, state = model(waveform, state.detach() * keep, self.masker)
                     if self.teacher:
                         targets, teacher_state = self.teacher.targets(waveform, teacher_state * keep, labels)
-                scores, state = spotter.pool(logits.float()), state.float()
-                loss = nn.functional.cross_entropy(scores, targets, label_smoothing=options.label_smoothing)
+                logits, state = logits.float(), state.float()
+                scores = spotter.pool(logits)
+                loss = lane_loss(
+                    logits, scores, targets, running, fresh, self.batches.unknown_label, spotter.pool_frames,
+                    options.label_smoothing,
+                )  # fmt: skip
                 optimizer.zero_grad()
                 device.backward(loss)
                 norm = device.clip_gradients(
@@ -191,8 +209,19 @@ class Trainer:
             "clips_per_second": seen * device.world_size / (time.perf_counter() - started),
         }
 
+    def _mine(self) -> Int64 | None:
+        """Where in the running speech the averaged model hears keywords, if it has learned enough to be asked."""
+        speech, count = self.batches.speech, self.config.data.speech_mined
+        if speech is None or not count or self.run.progress.epoch < MINING_FROM:
+            return None
+        return loud_places(self.run.kept.eval(), speech, count)
+
     def _accuracy(self, spotter: KeywordSpotter) -> float:
-        return accuracy(self.corpus.splits["validation"].labels, self._score(spotter).argmax(axis=1))
+        """Of the validation clips; that which the end of the run will make of it."""
+        posteriors, labels = self._score(spotter), self.corpus.splits["validation"].labels
+        if not self.config.trainer.prior_correction:
+            return accuracy(labels, posteriors.argmax(axis=1))
+        return attainable_accuracy(posteriors, labels, self.batches.prior_correction(self.config.data))
 
     def _score(self, spotter: KeywordSpotter) -> Float64:
         """Posteriors `[N, K]` of the validation clips."""

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from kws.config import AugmentConfig
-from kws.training.augment import FeatureMasker, WaveformAugmenter, WaveformParameters, resample_and_shift
+from kws.training.augment import FeatureMasker, WaveformAugmenter, WaveformParameters, echo, resample_and_shift
 
 RATE, N = 16000, 16000
 OFF = {"shift_ms": 0, "gain_db": 0, "speed": 0, "noise_probability": 0, "fade_ms": 0, "freq_masks": 0, "time_masks": 0}
@@ -78,8 +78,9 @@ def test_digital_zero_stays_zero():
 
 def test_gain_and_clipping():
     drawn = WaveformParameters(
-        torch.ones(2), torch.zeros(2), torch.tensor([2.0, 100.0]), torch.full((2,), torch.inf), torch.zeros(2).long()
-    )
+        torch.ones(2), torch.zeros(2), torch.tensor([2.0, 100.0]), torch.full((2,), torch.inf), torch.zeros(2).long(),
+        torch.full((2,), -1),
+    )  # fmt: skip
     louder = augmenter(gain_db=40).apply(clips(2), drawn)
     torch.testing.assert_close(louder[0], clips(2)[0] * 2)
     assert louder[1].abs().max() == 1
@@ -96,6 +97,39 @@ def test_joins_do_not_click():
 def test_no_noise_recording_adds_none():
     parts = augmenter(noise=torch.empty(0), noise_probability=1.0)
     torch.testing.assert_close(parts(clips(), generator()), clips())
+
+
+def test_noise_that_is_digital_silence_adds_nothing():
+    parts = augmenter(noise=torch.zeros(2 * N), noise_probability=0.5)
+    torch.testing.assert_close(parts(clips(), generator()), clips())
+
+
+def test_echo_equals_numpy_convolution_at_the_clip_s_own_level():
+    rooms = torch.randn(4, 3000, generator=generator(2)) * torch.exp(-torch.arange(3000) / 500)
+    heard = echo(clips(), rooms)
+    for clip, room, one in zip(clips().numpy(), rooms.numpy(), heard.numpy(), strict=True):
+        expected = np.convolve(clip, room)[:N]
+        expected *= np.sqrt(np.mean(clip**2) / np.mean(expected**2))
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+
+
+def test_the_share_of_clips_asked_for_echoes():
+    room = torch.zeros(1, 200)
+    room[0, 150] = 1.0
+    parts = WaveformAugmenter(AugmentConfig(**OFF, rir_probability=0.3), RATE, torch.empty(0), room)
+    many = torch.randn(500, 400, generator=generator(3))
+    heard = parts(many, generator())
+    late = (heard[:, :100].abs().amax(1) < 1e-3).float()
+    assert 0.24 < late.mean() < 0.36
+    torch.testing.assert_close(heard[late == 0], many[late == 0].clamp(-1, 1))
+
+
+def test_running_lanes_are_not_cut_from_what_they_heard_before():
+    parts = augmenter(shift_ms=100, gain_db=10, speed=0.1, fade_ms=5)
+    running = torch.tensor([True, False, True, False])
+    heard = parts(clips(), generator(), running)
+    torch.testing.assert_close(heard[running], clips()[running])
+    assert not torch.allclose(heard[~running], clips()[~running])
 
 
 def test_masks_are_within_their_widths():
@@ -121,6 +155,7 @@ def test_masks_off_change_nothing():
         ({"noise_probability": 2}, "noise_probability is 2"),
         ({"snr_db_min": 10, "snr_db_max": 5}, "snr_db_min 10 is above"),
         ({"shift_ms": -1}, "shift_ms is -1"),
+        ({"rir_probability": 1.5}, "rir_probability is 1.5"),
     ],
 )
 def test_values_out_of_range_are_named(values, message):

@@ -63,7 +63,7 @@ def test_what_the_recordings_add_counts_in_the_prior_correction(recordings):
     batches = TrainBatches.__new__(TrainBatches)
     batches.labels, batches.crops = LABELS, drawn(recordings)[0]
     batches.keyword_indices, batches.n_unknown, batches.n_silence, batches.n_cropped = np.arange(100), 25, 15, 40
-    batches.n_shuffled = 0
+    batches.n_running = batches.n_shuffled = 0
     correction = batches.prior_correction(DataConfig(unknown_ratio=0.1, silence_ratio=0.2))
     np.testing.assert_allclose(correction, np.log([0.2 * 112 / 19, 0.1 * 112 / 49, 1, 1]))
     assert batches.prior_correction(DataConfig(unknown_ratio=0.0, silence_ratio=0.0)).tolist() == [0, 0, 0, 0]

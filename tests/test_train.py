@@ -11,7 +11,9 @@ import sys
 import time
 from itertools import pairwise
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 from tone_words import write_tone_words
@@ -163,6 +165,38 @@ def test_the_best_checkpoint_is_corrected_for_the_shares_of_labels(tones, finish
     # Of unknown words and silence a quarter and 15 % in training, a tenth in evaluation; of few clips, rounded.
     expected = float(said[1]) * torch.tensor([0.1 / 0.15, 0.1 / 0.25, 1, 1]).log()
     torch.testing.assert_close(difference, expected, atol=0.05, rtol=0)
+
+
+def melody(seconds, seed):
+    """Running "speech": tones of all words and others without a pause, float64 `[S]`."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(4000) / 16000
+    tones = [
+        np.hanning(4000) * np.sin(2 * np.pi * rng.choice([400, 800, 1200, 1600]) * time) for _ in range(4 * seconds)
+    ]
+    return 0.3 * np.concatenate(tones)
+
+
+def test_running_speech_is_no_keyword_and_noise_and_rooms_come_from_files(tones, finished, tmp_path):
+    for name, sound in {
+        "speech/a.wav": melody(60, 0), "speech/b.wav": melody(30, 1), "noise/hum.wav": 0.1 * melody(5, 2),
+        "rooms/one.wav": np.eye(1, 2000, 40)[0] + np.random.default_rng(3).normal(0, 0.01, 2000),
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, sound, 16000)
+    places = [f"data.speech={tmp_path / 'speech'}", f"augment.noise_dir={tmp_path / 'noise'}"]
+    places += [f"augment.rir_dir={tmp_path / 'rooms'}", "augment.noise_probability=0.5", "data.speech_mined=50"]
+    result = train(tones, tmp_path / "run", *places)
+    assert result.returncode == 0, result.stderr
+    heard = torch.from_numpy(melody(20, 4)).float()[None]
+    keywords = {}
+    for name, run_dir in (("clips alone", finished[0]), ("running speech", tmp_path / "run")):
+        spotter = load_checkpoint(run_dir / "best.safetensors")[0].eval()
+        with torch.inference_mode():
+            posteriors = spotter(heard, spotter.initial_state(1))[0].softmax(-1)
+        keywords[name] = posteriors[..., 2:].sum(-1).mean().item()
+    assert keywords["running speech"] < 0.4 * keywords["clips alone"], keywords
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["validation_accuracy"] > 0.8
 
 
 def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):

@@ -13,18 +13,25 @@ from kws.config import SILENCE, UNKNOWN, DataConfig
 from kws.data import Corpus, silence_clips
 from kws.data.crops import RecordingCrops
 from kws.data.shuffled import shuffled
+from kws.data.speech import RunningSpeech, SpeechLanes
 from kws.errors import KwsError
-from kws.system.arrays import Float64, Int16, Int64
+from kws.system.arrays import Bool, Float64, Int16, Int64
 
 SILENT, CROPPED, SHUFFLED = -1, -2, -3  # stand for a clip that is drawn when its batch is made
+SPEECH_SPEED, SPEECH_GAIN_DB = 0.1, 10.0  # of a run of running speech, at most
 
 
 @dataclass
 class Batch:
-    """One clip for each lane: `waveform` int16 `[B, S]`, `labels` int64 `[B]`."""
+    """One clip for each lane: `waveform` int16 `[B, S]`, `labels` int64 `[B]`.
+
+    `running` bool `[B]`: lanes that hear running speech, labelled `_unknown_`; `fresh` `[B]`: those that begin to.
+    """
 
     waveform: Int16
     labels: Int64
+    running: Bool
+    fresh: Bool
 
 
 class TrainBatches:
@@ -39,9 +46,15 @@ class TrainBatches:
         rank: int = 0,
         world_size: int = 1,
         sample_rate: int = 16000,
+        more_noise: Int16 | None = None,
     ) -> None:
-        """`batch_size` clips a batch in this process; each of `world_size` processes sees its share of an epoch."""
+        """`batch_size` clips a batch in this process; each of `world_size` processes sees its share of an epoch.
+
+        `more_noise`: int16 `[M]`, for silence beside that of the corpus.
+        """
         self.clips, self.noise, self.labels = corpus.splits["train"], corpus.noise["train"], corpus.labels
+        if more_noise is not None:
+            self.noise = np.concatenate([self.noise, more_noise])
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.silence_label = corpus.labels.index(SILENCE) if SILENCE in corpus.labels else -1
         self.unknown_label = corpus.labels.index(UNKNOWN) if UNKNOWN in corpus.labels else -1
@@ -60,8 +73,17 @@ class TrainBatches:
             folder = Path(config.train_recordings).expanduser()
             self.crops = RecordingCrops(folder, corpus.labels, self.clips.clip_length, sample_rate)
         self.n_cropped = round(config.train_recordings_ratio * n_keywords) if self.crops else 0
+        self.run_clips = config.speech_run_clips
+        self.speech: RunningSpeech | None = None
+        if config.speech:
+            if self.unknown_label < 0:
+                raise KwsError(f"data.speech needs the label {UNKNOWN}; choose data.keywords or data.label_set=12")
+            folder, cache_dir = Path(config.speech).expanduser(), Path(config.cache_dir).expanduser()
+            self.speech = RunningSpeech(folder, sample_rate, cache_dir, "data.speech")
+        self.n_running = round(config.speech_share * batch_size) if self.speech else 0
+        self.n_single = batch_size - self.n_running  # lanes that hear a clip of its own each
         n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_shuffled + self.n_cropped
-        self.n_batches = n_clips // (batch_size * world_size)
+        self.n_batches = n_clips // (self.n_single * world_size)
         if self.n_batches == 0:
             raise KwsError(
                 f"trainer.batch_size {batch_size} (of {world_size} processes) is more than the {n_clips} clips of an "
@@ -80,29 +102,52 @@ class TrainBatches:
             UNKNOWN: (self.n_unknown + self.n_shuffled, config.unknown_ratio),
             SILENCE: (self.n_silence, config.silence_ratio),
         }
+        speech = {UNKNOWN: self.n_running * self.n_batches * self.world_size if self.n_running else 0}
         correction = np.zeros(len(self.labels))
         for name, (count, ratio) in drawn.items():
-            if (share := (count + crops.get(name, 0)) / n_keywords) > 0 and ratio > 0:
+            if (share := (count + crops.get(name, 0) + speech.get(name, 0)) / n_keywords) > 0 and ratio > 0:
                 correction[self.labels.index(name)] = np.log(ratio / share)
         return correction
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full."""
+    def epoch(self, epoch: int, mined: Int64 | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full.
+
+        `mined`: samples of the running speech to hear more often, int64 `[n]`.
+        """
         order = np.random.default_rng([self.seed, epoch])
         unknown = order.permutation(self.unknown_indices)[: self.n_unknown]
         drawn = np.repeat([SILENT, CROPPED, SHUFFLED], [self.n_silence, self.n_cropped, self.n_shuffled])
         indices = order.permutation(np.concatenate([self.keyword_indices, unknown, drawn]))
-        batches = indices[: self.n_batches * self.batch_size * self.world_size].reshape(-1, self.batch_size)
+        batches = indices[: self.n_batches * self.n_single * self.world_size].reshape(-1, self.n_single)
         batches = batches[self.rank :: self.world_size]
         rng = np.random.default_rng([self.seed, epoch, self.rank, 1])
+        lanes: SpeechLanes | None = None
+        if self.speech:
+            lanes = SpeechLanes(
+                self.speech, self.batch_size, self.n_running, self.run_clips, self.clips.clip_length,
+                SPEECH_SPEED, SPEECH_GAIN_DB, rng, mined,
+            )  # fmt: skip
         with ThreadPoolExecutor(1) as pool:
-            upcoming = pool.submit(self._read, batches[0], rng)
+            upcoming = pool.submit(self._read, batches[0], rng, lanes)
             for following in batches[1:]:
-                batch, upcoming = upcoming.result(), pool.submit(self._read, following, rng)
+                batch, upcoming = upcoming.result(), pool.submit(self._read, following, rng, lanes)
                 yield batch
             yield upcoming.result()
 
-    def _read(self, indices: Int64, rng: np.random.Generator) -> Batch:
+    def _read(self, indices: Int64, rng: np.random.Generator, lanes: SpeechLanes | None) -> Batch:
+        clips, labels = self._single(indices, rng)
+        if lanes is None:
+            none = np.zeros(len(labels), bool)
+            return Batch(clips, labels, none, none)
+        running, fresh, speech = lanes.advance()
+        waveform = np.empty((self.batch_size, self.clips.clip_length), np.int16)
+        waveform[running], waveform[~running] = speech, clips
+        every = np.full(self.batch_size, self.unknown_label)
+        every[~running] = labels
+        return Batch(waveform, every, running, fresh)
+
+    def _single(self, indices: Int64, rng: np.random.Generator) -> tuple[Int16, Int64]:
+        """Clips that stand alone, int16 `[len(indices), S]`, and their labels."""
         spoken = indices >= 0
         waveform = np.empty((len(indices), self.clips.clip_length), np.int16)
         waveform[spoken] = self.clips.waveforms(indices[spoken])
@@ -116,4 +161,4 @@ class TrainBatches:
             takes = self.clips.waveforms(rng.choice(self.keyword_indices, n_shuffled))
             waveform[indices == SHUFFLED] = [shuffled(take, rng, self.sample_rate) for take in takes]
             labels[indices == SHUFFLED] = self.unknown_label
-        return Batch(waveform, labels)
+        return waveform, labels

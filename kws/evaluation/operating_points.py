@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="an ONNX file, or the name of a model that comes with kws")
     parser.add_argument("recordings", metavar="RECORDINGS", help="a recording set: a folder of audio with labels.csv")
     add = parser.add_argument
-    add("--speech", type=Path, metavar="DIR", help="running speech with transcripts.csv: more false alarms to count")
+    add("--speech", type=Path, metavar="DIR", help="running speech with transcripts, to count more false alarms in")
     add("--tolerance-ms", type=float, default=1000.0, metavar="MS", help="from a word's end to its detection, at most")
     add("--workers", type=int, default=0, metavar="N", help="threads (default: one per core)")
     for name, meaning in DETECTOR_OPTIONS.items():
@@ -63,7 +63,7 @@ def score_recordings(
     """A model over a recording set, and its detector with what is to be changed of it.
 
     A detection may come `tolerance_ms` after the word's end. `workers`: threads; 0: one per core. `detector`: some of
-    `DETECTOR_OPTIONS`. `speech`: a folder of running speech, whose transcribed files hold other words alone. Raises
+    `DETECTOR_OPTIONS`. `speech`: running speech, a folder or a table, whose transcribed files count too. Raises
     `KwsError` for values out of range and for recordings that cannot be used.
     """
     for name, value in {"tolerance_ms": tolerance_ms, "workers": workers}.items():

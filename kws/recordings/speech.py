@@ -1,4 +1,4 @@
-"""Running speech: a folder of audio of any depth and, where there is one, its `transcripts.csv` (file, text)."""
+"""Running speech: a folder of audio and its `transcripts.csv` (file, text), or such a table by itself."""
 
 from __future__ import annotations
 
@@ -29,46 +29,48 @@ def words_said(text: str) -> frozenset[str]:
     return frozenset(word.replace("’", "'") for word in WORD.findall(text.lower()))
 
 
-def read_speech(folder: Path, setting: str) -> list[Utterance]:
-    """Every audio file below `folder`, by its path; `setting` is the option that chose it, named in errors.
+def read_speech(place: Path, setting: str) -> list[Utterance]:
+    """Running speech by its path, of a folder or of a table; `setting` is the option that chose it, named in errors.
 
-    A file that `transcripts.csv` does not name has no text. Raises `RecordingsError` for a folder without audio and for
-    a table that lacks a column, names a file twice, or one that is not there.
+    A folder: every audio file below it; one that its `transcripts.csv` does not name has no text. A table of the same
+    columns: the files that it names, relative to where it lies. Raises `RecordingsError` for a place without audio and
+    for a table that lacks a column, names a file twice, or one that is not there.
     """
-    if not folder.is_dir():
-        raise RecordingsError(f"{setting} {folder} is not a folder; give one that holds recordings of speech")
-    paths = sorted(
-        Path(parent) / name
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    )
-    if not paths:
-        raise RecordingsError(f"{setting} {folder} holds no audio file ({', '.join(SUFFIXES)})")
-    texts = _read_transcripts(folder / TRANSCRIPTS_FILE)
-    known = set(paths)
-    for path, line in ((path, line) for path, (_, line) in texts.items() if path not in known):
-        raise RecordingsError(
-            f"{folder / TRANSCRIPTS_FILE} line {line} names {path.relative_to(folder)}, which is not in {folder}; "
-            "put the recording back or take the line out"
+    if place.is_file():
+        texts, paths = _read_transcripts(place), None
+    elif place.is_dir():
+        texts = _read_transcripts(place / TRANSCRIPTS_FILE)
+        paths = sorted(
+            Path(folder) / name
+            for folder, _, names in os.walk(place, followlinks=True)
+            for name in names
+            if name.lower().endswith(SUFFIXES)
         )
-    return [Utterance(path, texts[path][0] if path in texts else "") for path in paths]
+    else:
+        raise RecordingsError(f"{setting} {place} is neither a folder of recordings nor a table that names some")
+    if not (texts if paths is None else paths):
+        raise RecordingsError(f"{setting} {place} holds no audio file ({', '.join(SUFFIXES)})")
+    for path, (_, line) in texts.items():
+        if not path.is_file():
+            table = place if paths is None else place / TRANSCRIPTS_FILE
+            raise RecordingsError(f"{table} line {line} names {path}, which is not there; put it back or leave it out")
+    return [Utterance(path, texts[path][0] if path in texts else "") for path in paths or sorted(texts)]
 
 
-def transcribed(folder: Path, setting: str) -> list[Recording]:
+def transcribed(place: Path, setting: str) -> list[Recording]:
     """The running speech whose text is known, each file one event of other speech, to count false alarms in.
 
     Files without text are left out: nobody can tell whether a keyword that is detected there was said. Raises
     `RecordingsError` if that leaves none, and as `read_speech` does.
     """
     recordings = []
-    for path, text in read_speech(folder, setting):
+    for path, text in read_speech(place, setting):
         if text:
             seconds = duration(path)
             recordings.append(Recording(path, seconds, [Event(UNKNOWN, 0.0, seconds, text)]))
     if not recordings:
         raise RecordingsError(
-            f"{setting} {folder} has a text for none of its files; write what is said in them into {TRANSCRIPTS_FILE}"
+            f"{setting} {place} has a text for none of its files; write what is said in them into {TRANSCRIPTS_FILE}"
         )
     return recordings
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, on their device: speed, shift, gain, noise, fades, SpecAugment.
+"""Augmentation of whole batches, on their device: speed, shift, room echo, noise, gain, fades, SpecAugment.
 
 Drawing the random parameters is separate from applying them. Waveform parameters come from a generator that is passed
 in; the SpecAugment masks are torchaudio's and take torch's global generator, like dropout.
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from kws.config import AugmentConfig, exact_samples
 
+SILENT = 1e-6  # RMS below which a sound counts as digital silence
+
 
 @dataclass
 class WaveformParameters:
@@ -25,14 +27,19 @@ class WaveformParameters:
     gain: Tensor  # linear
     snr: Tensor  # linear amplitude ratio of clip to noise; infinite where no noise is added
     noise_start: Tensor  # sample of the noise recording
+    response: Tensor  # number of the room's impulse response, -1 for none
 
 
 class WaveformAugmenter:
-    """Speed, shift, gain and background noise for batches of clips."""
+    """Speed, shift, room echo, background noise and gain for batches of clips."""
 
-    def __init__(self, config: AugmentConfig, sample_rate: int, noise: Tensor) -> None:
-        """`noise`: float32 `[N]`, recorded background noise of the training split; empty for none."""
+    def __init__(self, config: AugmentConfig, sample_rate: int, noise: Tensor, responses: Tensor | None = None) -> None:
+        """`noise`: float32 `[N]`, recorded background noise of the training split; empty for none.
+
+        `responses`: float32 `[R, L]`, impulse responses of rooms; None for none.
+        """
         self.config, self.noise = config, noise
+        self.responses = noise.new_zeros(0, 1) if responses is None else responses
         self.max_shift = exact_samples(config.shift_ms, sample_rate, "augment.shift_ms")
         fade_length = exact_samples(config.fade_ms, sample_rate, "augment.fade_ms")
         phase = (torch.arange(fade_length, device=noise.device) + 0.5) / max(fade_length, 1)
@@ -50,30 +57,48 @@ class WaveformAugmenter:
         if len(self.noise) < clip_length:
             noisy = torch.zeros_like(noisy)
         starts = torch.randint(max(1, len(self.noise) - clip_length + 1), (batch_size,), generator=generator)
+        response = torch.full((batch_size,), -1)
+        if len(self.responses):
+            echoed = uniform(0, 1) < config.rir_probability
+            rooms = torch.randint(len(self.responses), (batch_size,), generator=generator)
+            response = torch.where(echoed, rooms, response)
         drawn = WaveformParameters(
             speed=1 + uniform(-config.speed, config.speed),
             shift=uniform(-self.max_shift, self.max_shift).round(),
             gain=10 ** (uniform(-config.gain_db, config.gain_db) / 20),
             snr=torch.where(noisy, snr, torch.inf),
             noise_start=starts,
+            response=response,
         )
         return WaveformParameters(*(value.to(self.noise.device) for value in vars(drawn).values()))
 
-    def apply(self, waveform: Tensor, parameters: WaveformParameters) -> Tensor:
-        """Augmented copy of `waveform`, float32 `[B, S]`, clipped to [-1, 1] and faded at both ends."""
-        waveform = self._fade_ends(waveform)
+    def apply(self, waveform: Tensor, parameters: WaveformParameters, running: Tensor | None = None) -> Tensor:
+        """Augmented copy of `waveform`, float32 `[B, S]`, clipped to [-1, 1] and faded at both ends.
+
+        Lanes that are `running`, bool `[B]`, hear one clip of a longer recording after another: they get room echo and
+        noise alone, so that their clips go on joining.
+        """
+        single = torch.ones(len(waveform), dtype=torch.bool, device=waveform.device) if running is None else ~running
+        clips = self._fade_ends(waveform[single])
         if self.config.speed or self.max_shift:
-            waveform = resample_and_shift(waveform, parameters.speed, parameters.shift)
+            clips = resample_and_shift(clips, parameters.speed[single], parameters.shift[single])
+        waveform = waveform.index_put((single,), clips)
+        echoed = parameters.response >= 0
+        if echoed.any():
+            responses = self.responses[parameters.response[echoed]]
+            waveform = waveform.index_put((echoed,), echo(waveform[echoed], responses))
         if len(self.noise) >= waveform.shape[1]:
             noise = self.noise.unfold(0, waveform.shape[1], 1)[parameters.noise_start]
-            scale = _rms(waveform) / (_rms(noise) * parameters.snr[:, None] + 1e-9)
+            scale = _rms(waveform) / (_rms(noise).clamp_min(SILENT) * parameters.snr[:, None])
             waveform = torch.addcmul(waveform, noise, scale)
-        return self._fade_ends((waveform * parameters.gain[:, None]).clamp_(-1, 1))
+        gain = torch.where(single, parameters.gain, torch.ones_like(parameters.gain))
+        waveform = (waveform * gain[:, None]).clamp_(-1, 1)
+        return waveform.index_put((single,), self._fade_ends(waveform[single]))
 
-    def __call__(self, waveform: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, waveform: Tensor, generator: torch.Generator, running: Tensor | None = None) -> Tensor:
         """Draw and apply."""
         batch_size, clip_length = waveform.shape
-        return self.apply(waveform, self.draw(batch_size, clip_length, generator))
+        return self.apply(waveform, self.draw(batch_size, clip_length, generator), running)
 
     def _fade_ends(self, waveform: Tensor) -> Tensor:
         n = len(self.fade)
@@ -82,6 +107,27 @@ class WaveformAugmenter:
             waveform[:, :n] *= self.fade
             waveform[:, -n:] *= self.fade.flip(0)
         return waveform
+
+
+def echo(waveform: Tensor, responses: Tensor) -> Tensor:
+    """Each clip float32 `[B, S]` heard in a room `[B, L]`: their convolution, cut to `[B, S]`, at the clip's RMS."""
+    length = waveform.shape[1]
+    n = fast_length(length + responses.shape[1] - 1)
+    spectrum = torch.fft.rfft(waveform, n) * torch.fft.rfft(responses, n)
+    heard = torch.fft.irfft(spectrum, n)[:, :length]
+    return heard * (_rms(waveform) / _rms(heard).clamp_min(SILENT))
+
+
+def fast_length(length: int) -> int:
+    """The shortest length from `length` on that is a product of 2, 3 and 5, which a Fourier transform takes fast."""
+    while True:
+        rest = length
+        for factor in (2, 3, 5):
+            while rest % factor == 0:
+                rest //= factor
+        if rest == 1:
+            return length
+        length += 1
 
 
 def _rms(waveform: Tensor) -> Tensor:

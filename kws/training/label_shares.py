@@ -39,6 +39,12 @@ def temperature(posteriors: Float64, labels: Int64, correction: Float64) -> floa
     return min(np.geomspace(1, 0.05, 60).tolist(), key=surprise)
 
 
+def attainable_accuracy(posteriors: Float64, labels: Int64, correction: Float64) -> float:
+    """The share of `labels` `[N]` that `posteriors` `[N, K]` get right, corrected or not, which is more."""
+    corrected = np.log(posteriors + 1e-30) + temperature(posteriors, labels, correction) * correction
+    return max(float((scores.argmax(axis=1) == labels).mean()) for scores in (posteriors, corrected))
+
+
 def correct_shares(
     path: Path, correction: Float64, score: Callable[[KeywordSpotter], Float64], labels: Int64
 ) -> tuple[float, str]:

@@ -1,0 +1,34 @@
+"""The loss of a batch: a clip is judged as a whole, running speech in every frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def lane_loss(
+    logits: Tensor,
+    scores: Tensor,
+    targets: Tensor,
+    running: Tensor,
+    fresh: Tensor,
+    unknown: int,
+    pool_frames: int,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The mean over lanes of their cross-entropy.
+
+    Of a lane that hears a clip: between its pooled `scores` `[B, K]` and its target, a label int64 `[B]` or a
+    distribution `[B, K]`. Of a `running` lane, bool `[B]`: the mean over the frames of `logits` `[B, T, K]` of that
+    with the label `unknown`, without smoothing; a `fresh` one, which still remembers the clip before, is judged by its
+    last `pool_frames` alone.
+    """
+    clips = nn.functional.cross_entropy(
+        scores[~running], targets[~running], label_smoothing=label_smoothing, reduction="sum"
+    )
+    if not running.any():
+        return clips / len(scores)
+    surprise = -logits[running].log_softmax(dim=-1)[..., unknown]
+    early = torch.arange(logits.shape[1], device=logits.device) < logits.shape[1] - pool_frames
+    judged = ~(fresh[running][:, None] & early)
+    return (clips + ((surprise * judged).sum(1) / judged.sum(1)).sum()) / len(scores)

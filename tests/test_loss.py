@@ -1,0 +1,52 @@
+"""The loss of a batch against the same written out lane by lane."""
+
+import pytest
+import torch
+
+from kws.training.loss import lane_loss
+
+LANES, FRAMES, LABELS, UNKNOWN, POOL = 6, 50, 4, 1, 25
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(LANES, FRAMES, LABELS, generator=torch.Generator().manual_seed(0))
+
+
+def pooled(logits):
+    return logits[:, -POOL:].log_softmax(-1).logsumexp(1)
+
+
+def flags(*lanes):
+    return torch.tensor([lane in lanes for lane in range(LANES)])
+
+
+def loss(logits, running, fresh, targets=None, smoothing=0.0):
+    targets = torch.arange(LANES) % LABELS if targets is None else targets
+    return lane_loss(logits, pooled(logits), targets, running, fresh, UNKNOWN, POOL, smoothing)
+
+
+def test_without_running_speech_it_is_the_cross_entropy(logits):
+    expected = torch.nn.functional.cross_entropy(pooled(logits), torch.arange(LANES) % LABELS, label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, flags(), flags(), smoothing=0.1), expected)
+
+
+def test_running_speech_is_unknown_in_every_frame(logits):
+    log_p, scores = logits.log_softmax(-1), pooled(logits).log_softmax(-1)
+    lanes = [-scores[lane, lane % LABELS] for lane in (0, 2, 5)]
+    lanes += [-log_p[3, :, UNKNOWN].mean(), -log_p[4, :, UNKNOWN].mean(), -log_p[1, -POOL:, UNKNOWN].mean()]
+    torch.testing.assert_close(loss(logits, flags(1, 3, 4), flags(1)), sum(lanes) / LANES)
+
+
+def test_targets_may_be_distributions(logits):
+    taught = torch.nn.functional.one_hot(torch.arange(LANES) % LABELS, LABELS).float()
+    running, fresh = flags(1, 2), flags(2)
+    torch.testing.assert_close(loss(logits, running, fresh, taught), loss(logits, running, fresh))
+
+
+def test_frames_that_still_hear_the_clip_before_carry_no_gradient(logits):
+    logits.requires_grad_()
+    loss(logits, flags(0, 1), flags(1)).backward()
+    assert (logits.grad[0].abs().sum(1) > 0).all()
+    assert (logits.grad[1, :-POOL] == 0).all()
+    assert (logits.grad[1, -POOL:].abs().sum(1) > 0).all()

@@ -1,0 +1,67 @@
+"""Mining: the places where a model that hears tones as keywords finds them in an hour of anything else."""
+
+import numpy as np
+import soundfile
+import torch
+
+from kws.data.speech import RunningSpeech, SpeechLanes
+from kws.training.mining import keyword_evidence, loud_places
+
+RATE, FRAME = 8000, 80
+LABELS = ("_silence_", "_unknown_", "yes", "no")
+
+
+class Loud(torch.nn.Module):
+    """A spotter whose "no" is as probable as a frame is loud."""
+
+    labels, frame_length, pool_frames = LABELS, FRAME, 10
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("feature_mean", torch.zeros(1))
+
+    def initial_state(self, batch_size):
+        return torch.zeros(batch_size, 1)
+
+    def forward(self, waveform, state):
+        level = waveform.reshape(len(waveform), -1, FRAME).square().mean(2).sqrt()
+        logits = torch.zeros(*level.shape, len(LABELS))
+        logits[..., LABELS.index("yes")] = -20
+        logits[..., LABELS.index("no")] = 10 * level - 5
+        return logits, state
+
+
+def speech(tmp_path, places, seconds=400):
+    sound = np.random.default_rng(0).normal(0, 0.01, seconds * RATE)
+    for loudness, place in places:
+        sound[place : place + 10 * FRAME] = loudness
+    (tmp_path / "speech").mkdir()
+    soundfile.write(tmp_path / "speech" / "a.wav", sound, RATE)
+    return RunningSpeech(tmp_path / "speech", RATE, tmp_path / "cache", "data.speech", progress=False)
+
+
+def test_the_loudest_places_come_first(tmp_path):
+    places = [(0.3, 120_000), (0.9, 1_040_000), (0.6, 2_560_000)]
+    found = loud_places(Loud(), speech(tmp_path, places), 3)
+    expected = np.array([1_040_000, 2_560_000, 120_000])
+    assert ((found > expected) & (found <= expected + 10 * FRAME)).all()
+
+
+def test_evidence_equals_numpy():
+    logits = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))
+    found = keyword_evidence(logits, LABELS, 7).numpy()
+    p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
+    for t in range(30):
+        mean = p[:, max(0, t - 6) : t + 1].mean(1)
+        np.testing.assert_allclose(found[:, t], np.log(mean[:, 2:].max(1) / mean[:, :2].sum(1)), rtol=1e-4, atol=1e-4)
+
+
+def test_half_of_the_runs_hold_a_mined_place(tmp_path):
+    source = speech(tmp_path, [(0.9, 1_000_000)])
+    drawn = SpeechLanes(source, 4, 2, 3, RATE, 0.1, 0.0, np.random.default_rng(0), np.array([1_000_000 + FRAME]))
+    loud, runs = 0, 0
+    for _ in range(300):
+        _, fresh, clips = drawn.advance()
+        runs += int(fresh.sum())
+        loud += int((np.abs(clips).max(axis=1) > 20000).sum())
+    assert 0.35 < loud / runs < 0.65
