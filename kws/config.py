@@ -6,6 +6,7 @@ range raises `ValueError` with one sentence that names the value, as soon as the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
@@ -24,6 +25,14 @@ def exact_samples(milliseconds: float, sample_rate: int, name: str = "duration")
     if abs(samples - round(samples)) > 1e-6:
         raise KwsError(f"{name} of {milliseconds} ms is {samples} samples at {sample_rate} Hz; choose a whole number")
     return round(samples)
+
+
+def whole_frames(milliseconds: float, sample_rate: int, frame_length: int) -> int:
+    """Milliseconds as frames of logits, rounded up, at least one: of every window and wait, in training and in use.
+
+    `wholeFrames` in `kws/apps/web/detector.js` is its twin.
+    """
+    return max(1, math.ceil(milliseconds * sample_rate / 1000 / frame_length - 1e-9))
 
 
 def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
@@ -324,15 +333,8 @@ class AugmentConfig:
     time_mask_width: int = 15  # frames, at most
 
     def __post_init__(self) -> None:
-        for name in (
-            "shift_ms",
-            "gain_db",
-            "fade_ms",
-            "freq_masks",
-            "freq_mask_width",
-            "time_masks",
-            "time_mask_width",
-        ):
+        widths = ("shift_ms", "gain_db", "fade_ms", "freq_masks", "freq_mask_width", "time_masks", "time_mask_width")
+        for name in widths:
             _between(f"augment.{name}", getattr(self, name), 0)
         _between("augment.speed", self.speed, 0, 0.5)
         _between("augment.noise_probability", self.noise_probability, 0, 1)
@@ -354,9 +356,7 @@ class TrainerConfig:
     gradient_clip: float = 1.0  # largest gradient norm; 0: no clipping
     label_smoothing: float = 0.1
     average_decay: float = 0.998  # per step, of the averaged weights that are evaluated and kept; 0: none
-    prior_correction: bool = (
-        True  # at the end, turn posteriors from the label shares of training to those of evaluation
-    )
+    prior_correction: bool = True  # at the end, for the label shares of evaluation (kws.training.label_shares)
     early_stopping_epochs: int = 0  # epochs without a better validation accuracy before stopping; 0: never
     accelerator: str = "auto"
     devices: int = 1
@@ -402,5 +402,5 @@ class TrainConfig:
     experiment: Any = None  # name of the recipe, when one was chosen
     seed: int = 0
     init_from: str = ""  # a checkpoint to start from: same front end, model and labels
-    resume: bool = False
-    run_dir: str = ""  # where checkpoints and logs go; empty: Hydra's output folder
+    resume: bool = False  # go on with run_dir, or with the newest unfinished run
+    run_dir: str = ""  # where checkpoints and logs go; empty: runs/<date>/<time>

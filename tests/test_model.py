@@ -6,12 +6,12 @@ import torch
 from composing import compose_config
 from numpy_lstm import lstm
 
-from kws.config import FrontendConfig, RecurrentConfig
+from kws.config import FrontendConfig, RecurrentConfig, whole_frames
 from kws.model.frontend import Frontend, Normalization
 from kws.model.layer import Serial, verify_contract
 from kws.model.recurrent import CausalConv, Recurrent
 from kws.model.spotter import KeywordSpotter
-from kws.runtime.detector import pool_posteriors
+from kws.runtime.detector import Detector, DetectorConfig, pool_posteriors
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
 MODELS = {
@@ -225,6 +225,29 @@ def test_pool_looks_at_the_end_of_the_clip_only():
     changed[:, :40] = 9
     assert spotter.pool_frames == 10
     torch.testing.assert_close(spotter.pool(logits), spotter.pool(changed))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "frames"), [(0, 1), (1, 1), (20, 1), (20.5, 2), (490, 25), (500, 25), (500.0000001, 25), (510, 26)]
+)
+def test_milliseconds_are_rounded_up_to_frames_everywhere(milliseconds, frames):
+    """Of 20 ms; by training as by the detector."""
+    assert whole_frames(milliseconds, 16000, 320) == frames
+    if milliseconds:
+        spotter = make(RecurrentConfig(hidden_size=4, conv_channels=[2], pool_ms=milliseconds))
+        assert spotter.pool_frames == frames
+    detector = Detector(LABELS, 320, 16000, DetectorConfig(smoothing_ms=milliseconds))
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40, 4)).astype(np.float32)
+    detector.process(logits)
+    np.testing.assert_allclose(detector.posteriors, pool_posteriors(logits[-frames:], "sum"), rtol=1e-9)
+
+
+def test_a_window_of_no_whole_number_of_frames_is_one_window():
+    """hop_ms=20 and a stride of 2: 500 ms are 12.5 frames, and 13 for training and detector alike."""
+    frontend = FrontendConfig(hop_ms=20)
+    spotter = KeywordSpotter(frontend, RecurrentConfig(hidden_size=4, conv_channels=[2]), LABELS)
+    assert (spotter.frame_length, spotter.pool_frames, whole_frames(500, 16000, 640)) == (640, 13, 13)
 
 
 @pytest.mark.parametrize(("preset", "limit"), [("small", 100_000), ("tiny", 30_000)])

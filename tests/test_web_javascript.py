@@ -13,7 +13,7 @@ from tiny_onnx import say, tiny_logits, write_tiny
 
 from kws.audio.levels import decibels, rms
 from kws.audio.resample import resampled
-from kws.config import FrontendConfig
+from kws.config import FrontendConfig, whole_frames
 from kws.runtime.detector import Detector, DetectorConfig
 from kws.runtime.onnx_model import SpotterModel
 
@@ -42,6 +42,17 @@ def speech_like_logits(seed: int, n_frames: int = 1500) -> np.ndarray:
         logits[frame : frame + length, rng.integers(2, len(WORDS))] += rng.uniform(1, 8)
         frame += length + int(rng.integers(0, 60))
     return logits.astype(np.float32)
+
+
+def test_milliseconds_become_as_many_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    durations = [*np.arange(0.0, 1000.0, 10.0), *rng.uniform(0, 3000, 20)]
+    given = [[ms, rate, frame] for ms in durations for rate in (8000, 16000, 44100) for frame in (80, 160, 320, 441)]
+    script = """
+        import { wholeFrames } from "./detector.js";
+        console.log(JSON.stringify(given.map((each) => wholeFrames(...each))));
+    """
+    assert node(tmp_path, script, given) == [whole_frames(*each) for each in given]
 
 
 @pytest.mark.parametrize("case", range(len(CONFIGS)))

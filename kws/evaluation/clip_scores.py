@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from kws.config import whole_frames
 from kws.data import Clips
 from kws.model.spotter import KeywordSpotter
-from kws.runtime.detector import pool_posteriors
-from kws.streaming import SpotterModel
+from kws.runtime.posteriors import pool_posteriors
 from kws.system.arrays import Float32
 from kws.system.progress import Stage
 
 Posteriors = npt.NDArray[np.float64]
+
+if TYPE_CHECKING:  # onnxruntime is not needed to train
+    from kws.runtime.onnx_model import SpotterModel
 
 
 class StepModel(Protocol):
@@ -66,9 +69,8 @@ class OnnxModel:
         self.model = model
         self.labels, self.state_size, self.frame_length = model.labels, model.state_size, model.frame_length
         self.pooling = model.detector.pooling
-        self.pool_frames = max(
-            1, round(model.metadata["model"]["pool_ms"] * model.sample_rate / 1000 / model.frame_length)
-        )
+        pool_ms = model.metadata["model"]["pool_ms"]
+        self.pool_frames = whole_frames(pool_ms, model.sample_rate, model.frame_length)
 
     def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
         """See `StepModel`."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.files import blocks
+from kws.config import whole_frames
 from kws.evaluation.metrics import match_events
 from kws.recordings.labels import Recording
 from kws.recordings.speech import words_said
@@ -95,7 +96,7 @@ class ScoredRecordings:
 
     def posteriors(self, window_ms: float, pooling: str) -> list[NDArray[np.float64]]:
         """What the window that ends with each frame gives each label, file by file, float64 `[T, K]`."""
-        window = max(1, round(window_ms * self.model.sample_rate / 1000 / self.model.frame_length))
+        window = whole_frames(window_ms, self.model.sample_rate, self.model.frame_length)
         return [
             np.concatenate([part.posteriors for part in Smoother(len(self.model.labels), window, pooling).push(logits)])
             for logits in self.logits

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kws.config import BCResNetConfig, FrontendConfig, ModelConfig, RecurrentConfig
+from kws.config import BCResNetConfig, FrontendConfig, ModelConfig, RecurrentConfig, whole_frames
 from kws.errors import KwsError
 from kws.model.bcresnet import BroadcastedClassifier
 from kws.model.frontend import Frontend, Normalization
@@ -77,7 +77,7 @@ class KeywordSpotter(Serial):
     @property
     def pool_frames(self) -> int:
         """Frames that a clip score is pooled from, at most."""
-        return max(1, round(self.model_config.pool_ms * self.frontend_config.sample_rate / 1000 / self.frame_length))
+        return whole_frames(self.model_config.pool_ms, self.frontend_config.sample_rate, self.frame_length)
 
     @property
     def n_parameters(self) -> int:

@@ -6,7 +6,6 @@ are the same, bit for bit, however the frames are cut into calls.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kws.config import UNKNOWN
+from kws.config import UNKNOWN, whole_frames
 from kws.errors import KwsError
 from kws.runtime.posteriors import MAX_LOGIT, POOLINGS, Smoothed, Smoother, pool_posteriors
 from kws.runtime.scores import BOUNDS, SCORES, Score
@@ -159,8 +158,8 @@ class Detector:
         self._score = Score(config.score, self.labels)
         self._limits = self._score.level(self.thresholds)
         durations = (config.smoothing_ms, config.min_duration_ms, config.refractory_ms, config.hold_ms)
-        counts = (math.ceil(ms * sample_rate / 1000 / frame_length - 1e-9) for ms in durations)
-        self._window, self._min_frames, self._refractory, self._hold = (max(1, n) for n in counts)
+        counts = (whole_frames(ms, sample_rate, frame_length) for ms in durations)
+        self._window, self._min_frames, self._refractory, self._hold = counts
         bias = [config.unknown_bias if name == UNKNOWN else 0.0 for name in self.labels]
         self.smoother = Smoother(len(self.labels), self._window, config.pooling, bias)
         self.reset()

@@ -23,6 +23,11 @@ export const DEFAULTS = {
 
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
 
+/** Milliseconds as frames of logits, rounded up, at least one: the twin of `whole_frames` in kws/config.py. */
+export function wholeFrames(milliseconds, sampleRate, frameLength) {
+  return Math.max(1, Math.ceil((milliseconds * sampleRate) / 1000 / frameLength - 1e-9));
+}
+
 /** One frame's logits -> its evidence for each label; a label's posterior is its share of a window's evidence. */
 export function evidence(logits, pooling) {
   const z = Array.from(logits);
@@ -90,7 +95,7 @@ export class Detector {
     for (const name of this.keywords.keys()) {
       this.thresholds.set(name, this.config.thresholds[name] ?? this.config.threshold);
     }
-    const frames = (ms) => Math.max(1, Math.ceil((ms * sampleRate) / 1000 / frameLength - 1e-9));
+    const frames = (ms) => wholeFrames(ms, sampleRate, frameLength);
     this.window = frames(this.config.smoothing_ms);
     this.minFrames = frames(this.config.min_duration_ms);
     this.refractory = frames(this.config.refractory_ms);
