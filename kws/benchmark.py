@@ -45,6 +45,10 @@ def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Pa
                     whole = _run("whole-file", file)
                     title = f"kws {file.stem if len(files) > 1 else file.name}"
                     rows.append({**_run("kws", file), "title": title, "times_real_time": whole["times_real_time"]})
+                    try:
+                        rows.append({**_run("kws-c", file), "title": f"{title}, C engine"})
+                    except KwsError as error:
+                        skipped[f"{title}, C engine"] = str(error)
                 streams.append({"model": file.stem, **_run("streams", file)})
     for peer in PEERS if peers else ():
         try:

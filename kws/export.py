@@ -1,4 +1,4 @@
-"""Checkpoint to ONNX: `kws export CHECKPOINT`. One self-describing file, or an error and no file."""
+"""Checkpoint to ONNX, or either of them to C: `kws export CHECKPOINT`. Whole and checked, or an error and no file."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ if __name__ == "__main__":  # `kws export`, before imports that may be missing
     cli.door("export")
 
 import argparse
+import importlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kws.c.export import export_c
 from kws.config import data_from_dict, exact_samples
 from kws.errors import KwsError
-from kws.model.checkpoint import load_checkpoint
-from kws.onnx_export import reference
-from kws.onnx_export.onnx_file import export_onnx
-from kws.onnx_export.parity import ExportError
+from kws.runtime.shipped import find_model, is_shipped
 from kws.system.atomic import write_whole
 
-__all__ = ["ExportError", "export", "export_onnx"]
-
-VARIANTS = ("waveform", "features")
+VARIANTS = ("waveform", "features", "c")
 PRECISIONS = ("float32", "int8")
 LICENCE = "Apache-2.0"
+WITH_TORCH = {"export_onnx": "kws.onnx_export.onnx_file", "ExportError": "kws.onnx_export.parity"}
 DATA_LICENCES = {"speech_commands": "CC BY 4.0"}
 # Options of the data that are of one machine: not for the card.
 LOCAL = {"root", "cache_dir", "test_dir", "train_recordings", "speech", "url", "download", "workers"}
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch, loaded when it is asked for: an ONNX file becomes C without."""
+    if name not in WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(WITH_TORCH[name]), name)
 
 
 def export(
@@ -36,19 +42,21 @@ def export(
     output: str | Path | None = None,
     *,
     variant: str = "waveform",
-    precision: str = "float32",
+    precision: str = "",
     hops_per_step: int = 0,
     batch_size: int = 1,
     licence: str = LICENCE,
 ) -> Path:
-    """Export a checkpoint; prints and returns the ONNX file.
+    """Export a checkpoint; prints and returns the ONNX file, or the folder of C.
 
     Args:
-        checkpoint: the safetensors file of a training run.
-        output: the file to write; None: beside the checkpoint, named after it and the options that differ from these.
+        checkpoint: the safetensors file of a training run; for `c` also an ONNX model, or the name of a shipped one.
+        output: the file to write, or the folder; None: beside the checkpoint, named after it and the options that
+            differ from these.
         variant: `waveform`, audio in, or `features`, log-mel in, made by the device's own front end; that one comes
-            with a table to check the front end by.
-        precision: `float32`, or `int8`: dynamic quantisation of LSTM and dense layers, int8 weights elsewhere.
+            with a table to check the front end by; or `c`, sources that compile as they are (docs/devices.md).
+        precision: `float32`, or `int8`: dynamic quantisation of LSTM and dense layers, int8 weights elsewhere; in C
+            int8 weights and 16-bit activations. Empty: float32, or what the ONNX model has.
         hops_per_step: hops in a block; 0: as many as one logits frame needs.
         batch_size: streams that a step takes; 0: any number, chosen at each step.
         licence: of the weights, for the card.
@@ -56,12 +64,20 @@ def export(
     Raises:
         KwsError: for values out of range, and what `load_checkpoint` and `export_onnx` raise.
     """
-    for name, value, allowed in (("variant", variant, VARIANTS), ("precision", precision, PRECISIONS)):
+    for name, value, allowed in (("variant", variant, VARIANTS), ("precision", precision, ("", *PRECISIONS))):
         if value not in allowed:
             raise KwsError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
     for name, number in {"hops_per_step": hops_per_step, "batch_size": batch_size}.items():
         if number < 0:
             raise KwsError(f"{name} is {number}; it must be at least 0")
+    if variant == "c":
+        return _export_as_c(checkpoint, output, precision, hops_per_step, batch_size)
+    precision = precision or "float32"
+
+    from kws.model.checkpoint import load_checkpoint
+    from kws.onnx_export import reference
+    from kws.onnx_export.onnx_file import export_onnx
+
     spotter, header = load_checkpoint(Path(checkpoint))
     info = header["info"]
     card: dict[str, Any] = {"validation_accuracy": info.get("best_accuracy"), "epochs": info.get("epoch")}
@@ -83,6 +99,29 @@ def export(
     return path
 
 
+def _export_as_c(
+    source: str | Path, output: str | Path | None, precision: str, hops_per_step: int, batch_size: int
+) -> Path:
+    """A folder of C from a checkpoint, by way of an ONNX file that is compared with torch, or from an ONNX model."""
+    if hops_per_step or batch_size != 1:
+        raise KwsError("variant c takes any number of samples at a time: leave out hops_per_step and batch_size")
+    path = Path(source)
+    with tempfile.TemporaryDirectory() as temporary:
+        if path.suffix == ".safetensors":
+            from kws.model.checkpoint import load_checkpoint
+            from kws.onnx_export.onnx_file import export_onnx
+
+            model = Path(temporary) / path.with_suffix(".onnx").name
+            export_onnx(load_checkpoint(path)[0], model)
+        else:
+            model = path = find_model(source)
+        beside = Path() if is_shipped(path) else path.parent
+        folder = Path(output or beside / "-".join([path.stem, "c", *([precision] if precision else [])]))
+        files = export_c(model, folder, precision=precision)
+    print(f"{folder}: {', '.join(file.name for file in files)}; make -C {folder} compiles it")
+    return folder
+
+
 def _default_path(checkpoint: Path, variant: str, precision: str, hops_per_step: int, batch_size: int) -> Path:
     """Beside the checkpoint, a name of its own for every combination of options."""
     parts = [checkpoint.stem, *(value for value in (variant, precision) if value not in ("waveform", "float32"))]
@@ -95,12 +134,12 @@ def main(arguments: Sequence[str]) -> int:
     """Entry of `kws export`: the exit status."""
     parser = argparse.ArgumentParser(prog="kws export", description=__doc__)
     add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", help="the safetensors file of a training run")
-    add("--variant", default=VARIANTS[0], choices=VARIANTS, help="audio in (default), or log-mel in, for firmware")
-    add("--precision", default=PRECISIONS[0], choices=PRECISIONS, help="of weights and products (default: float32)")
+    add("checkpoint", metavar="CHECKPOINT", help="the safetensors file of a training run; for c also an ONNX model")
+    add("--variant", default=VARIANTS[0], choices=VARIANTS, help="audio in (default); log-mel in; or C, for firmware")
+    add("--precision", default="", choices=PRECISIONS, help="of weights and products (default: float32)")
     add("--hops-per-step", type=int, default=0, metavar="N", help="hops in a block (default: one logits frame)")
     add("--batch-size", type=int, default=1, metavar="N", help="streams that a step takes; 0: any number (default: 1)")
     add("--licence", default=LICENCE, metavar="NAME", help=f"of the weights, for the card (default: {LICENCE})")
-    add("--output", metavar="ONNX", help="the file to write (default: beside the checkpoint, named by the options)")
+    add("--output", metavar="FILE", help="what to write, c: a folder (default: beside the checkpoint, by the options)")
     export(**vars(parser.parse_args(arguments)))
     return 0

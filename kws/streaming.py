@@ -1,4 +1,4 @@
-"""Streams of audio through a model: samples in, detections out. numpy and onnxruntime only."""
+"""Streams of audio through a model: samples in, detections out. numpy and onnxruntime, or the C engine."""
 
 from __future__ import annotations
 
@@ -8,17 +8,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.errors import ModelError
+from kws.c.engine import CLogitStream, CModel
+from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import LogitStream, Samples, SpotterModel
 from kws.runtime.shipped import DEFAULT, find_model
 
-__all__ = ["Detection", "DetectorConfig", "ModelError", "SpotterModel", "StreamingSpotter", "default_model"]
+__all__ = [
+    "CModel",
+    "Detection",
+    "DetectorConfig",
+    "ModelError",
+    "SpotterModel",
+    "StreamingSpotter",
+    "default_model",
+    "logit_stream",
+]
+
+ENGINES: dict[str, type[SpotterModel] | type[CModel]] = {"onnxruntime": SpotterModel, "c": CModel}
 
 
 def default_model() -> Path:
     """The model that is used where none is named. Raises `ModelError` where kws ships none."""
     return find_model(DEFAULT)
+
+
+def logit_stream(model: SpotterModel | CModel) -> LogitStream | CLogitStream:
+    """A stream of `model` without a detector: `feed`, `flush` and `reset`."""
+    return CLogitStream(model) if isinstance(model, CModel) else LogitStream(model)
 
 
 class StreamingSpotter:
@@ -32,11 +49,12 @@ class StreamingSpotter:
 
     def __init__(
         self,
-        model: SpotterModel | str | Path | None = None,
+        model: SpotterModel | CModel | str | Path | None = None,
         *,
         fa_per_hour: float | None = None,
         thresholds: Mapping[str, float] | float | None = None,
         detector: DetectorConfig | None = None,
+        engine: str = "onnxruntime",
     ) -> None:
         """A stream at time 0.
 
@@ -45,14 +63,19 @@ class StreamingSpotter:
             fa_per_hour: the model's operating point for so many false alarms an hour; None: its default.
             thresholds: for single keywords, or one for all of them; the model's own hold for the rest.
             detector: replaces the model's detector configuration.
+            engine: what computes a model given by its file: `onnxruntime`, or `c`, quicker, which any C compiler or the
+                package ziglang makes once. Its logits differ by less than 1e-4.
 
         Raises:
             ModelError: if the file is not a model to be used here, or has no such operating point.
+            KwsError: for another engine, or where the C engine cannot be made.
             ValueError: for a threshold that no score reaches or of an unknown keyword.
         """
-        self.model = model if isinstance(model, SpotterModel) else SpotterModel(model or DEFAULT)
+        if engine not in ENGINES:
+            raise KwsError(f"engine is {engine!r}; choose one of {', '.join(ENGINES)}")
+        self.model = model if isinstance(model, SpotterModel | CModel) else ENGINES[engine](model or DEFAULT)
         config = (detector or self.model.detector_at(fa_per_hour)).with_thresholds(thresholds)
-        self._logits = LogitStream(self.model)
+        self._logits = logit_stream(self.model)
         self._detector = Detector(
             self.model.labels, self.model.frame_length, self.model.sample_rate, config, self.model.block_size
         )

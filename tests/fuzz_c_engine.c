@@ -12,8 +12,8 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_SAMPLES 4000u
-#define MOST_MEMORY (16u << 20)
+#define MOST_SAMPLES 700u
+#define MOST_MEMORY (1u << 20)
 
 static uint64_t state;
 

@@ -15,6 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kws import cli
 from kws.c.block import make_block
 from kws.c.build import EngineError, build, library
 from kws.c.engine import CLogitStream, CModel
@@ -22,11 +23,13 @@ from kws.c.export import export_c
 from kws.c.memory_map import memory_size
 from kws.c.onnx_reader import read_onnx
 from kws.c.weights import read_weights
-from kws.config import FrontendConfig, RecurrentConfig
+from kws.config import BCResNetConfig, FrontendConfig, RecurrentConfig
 from kws.errors import KwsError, ModelError
+from kws.model.checkpoint import save_checkpoint
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.onnx_file import export_onnx
 from kws.runtime.onnx_model import SpotterModel
+from kws.streaming import StreamingSpotter
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES, MODELS = ROOT / "kws" / "c", ROOT / "kws" / "models"
@@ -412,3 +415,52 @@ def test_an_emulated_cortex_m4_gives_the_bits_of_the_host(precision, tmp_path):
         assert text + data < 80_000
         assert data + bss < 24_000
         assert 5e6 < cost["instructions a second of audio"] < 20e6
+
+
+def test_a_spotter_on_the_c_engine_finds_what_one_on_onnxruntime_finds():
+    """Clicks and tones at low thresholds, so that there are many detections, fed in odd pieces."""
+    found = {}
+    for engine in ("onnxruntime", "c"):
+        spotted = StreamingSpotter("gsc12_tiny", engine=engine, thresholds=0.02)
+        pieces = np.split(sound(20, 3), np.arange(777, 320000, 777))
+        found[engine] = [d for piece in pieces for d in spotted.feed(piece)] + spotted.flush()
+    assert len(found["c"]) > 5
+    for ours, theirs in zip(found["c"], found["onnxruntime"], strict=True):
+        assert (ours.keyword, ours.start, ours.end, ours.time) == (
+            theirs.keyword,
+            theirs.start,
+            theirs.end,
+            theirs.time,
+        )
+        assert abs(ours.score - theirs.score) < 1e-4
+    with pytest.raises(KwsError, match="engine is 'rust'; choose one of onnxruntime, c"):
+        StreamingSpotter("gsc12_tiny", engine="rust")
+
+
+def test_kws_export_writes_c_from_checkpoint_model_and_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = spotter(*SHAPES["default"])
+    save_checkpoint(tmp_path / "own.safetensors", made)
+    export_onnx(made, tmp_path / "own.onnx")
+    assert cli.main(["export", "own.safetensors", "--variant", "c"]) == 0
+    assert cli.main(["export", "own.onnx", "--variant", "c", "--output", "from-onnx"]) == 0
+    assert cli.main(["export", "gsc12_tiny", "--variant", "c", "--precision", "int8"]) == 0
+    sources = [tmp_path / folder / "own_model.c" for folder in ("own-c", "from-onnx")]
+    assert sources[0].read_bytes() == sources[1].read_bytes()
+    assert (tmp_path / "gsc12_tiny-c-int8" / "main.c").is_file()
+
+
+def test_kws_export_refuses_what_c_does_not_have(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path / "clips.safetensors", KeywordSpotter(FrontendConfig(), BCResNetConfig(), LABELS))
+    export_onnx(spotter({"n_fft": 480}, {"conv_channels": [2], "hidden_size": 2}), tmp_path / "odd.onnx")
+    for file, reason in (
+        ("clips.safetensors", "hears whole clips"),
+        ("odd.onnx", "n_fft is 480"),
+        ("none", "not a file"),
+    ):
+        assert cli.main(["export", file, "--variant", "c", "--output", "c"]) == 1
+        assert reason in capsys.readouterr().err
+        assert not (tmp_path / "c").exists()
+    assert cli.main(["export", "gsc12_tiny", "--variant", "c", "--batch-size", "2"]) == 1

@@ -25,20 +25,24 @@ STREAMS = (1, 8, 64, 512)
 Loaded = tuple[Callable[[Any], Any], int, Path | None, dict[str, Any]]
 
 
-def load_kws(file: str) -> Loaded:
+def load_kws(file: str, engine: str = "onnxruntime") -> Loaded:
     """A model of ours, stepped through `StreamingSpotter`: front end, model and detector."""
-    from kws.runtime.onnx_model import LogitStream
-    from kws.streaming import StreamingSpotter
+    from kws.streaming import StreamingSpotter, logit_stream
 
-    spotter = StreamingSpotter(file)
+    spotter = StreamingSpotter(file, engine=engine)
     model = spotter.model
     card = model.metadata.get("card", {})
     extras = {
         "multiplications_per_second": card.get("multiplications_per_second"),
         "rate": model.sample_rate,
-        "model_alone": LogitStream(model).feed,
+        "model_alone": logit_stream(model).feed,
     }
     return spotter.feed, model.block_size, Path(file), extras
+
+
+def load_kws_c(file: str) -> Loaded:
+    """The same on the C engine."""
+    return load_kws(file, "c")
 
 
 def load_silero(_: str) -> Loaded:
@@ -116,6 +120,7 @@ def load_pocketsphinx(_: str) -> Loaded:
 
 SYSTEMS: dict[str, Callable[[str], Loaded]] = {
     "kws": load_kws,
+    "kws-c": load_kws_c,
     "silero-vad": load_silero,
     "pymicro-wakeword": load_micro,
     "pyopen-wakeword": load_openwakeword,

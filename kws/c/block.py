@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.c.weights import Layer, Weights
+from kws.errors import KwsError
 
 MAGIC, VERSION, HEADER_WORDS = 0x4253574B, 1, 32
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -22,16 +23,16 @@ def make_block(weights: Weights, precision: str = "") -> bytes:
 
     int8: weights symmetric with a scale for each output; biases, scales, the front end and the first convolution stay
     float32. Raises
-    `ValueError` for another precision and for what the engine does not have.
+    `KwsError` for another precision and for what the engine does not have.
     """
     precision = precision or weights.metadata.get("precision", "float32")
     if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
+        raise KwsError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
     frontend, model = weights.frontend, weights.model
     if frontend.n_fft & (frontend.n_fft - 1) or not 16 <= frontend.n_fft <= 8192:
-        raise ValueError(f"frontend.n_fft is {frontend.n_fft}; the C engine has powers of two from 16 to 8192")
+        raise KwsError(f"frontend.n_fft is {frontend.n_fft}; the C engine has powers of two from 16 to 8192")
     if len(model.conv_channels) > MAX_CONVS or model.conv_kernel > 15 or model.num_layers > 8:
-        raise ValueError("the C engine has at most 8 convolutions, a kernel of 15 and 8 recurrent layers")
+        raise KwsError("the C engine has at most 8 convolutions, a kernel of 15 and 8 recurrent layers")
     header = np.zeros(HEADER_WORDS, np.uint32)
     header[:3] = MAGIC, VERSION, 0
     header[5:13] = (

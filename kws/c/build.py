@@ -14,6 +14,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from kws.errors import KwsError
+
 SOURCES = Path(__file__).resolve().parent
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-shared")
 VARIANTS = {"plain": (), "avx2": ("-mavx2",)}
@@ -21,7 +23,7 @@ SUFFIX = {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so")
 SECONDS = 300  # for a compiler that unpacks itself first
 
 
-class EngineError(RuntimeError):
+class EngineError(KwsError):
     """The C engine cannot be had on this machine."""
 
 

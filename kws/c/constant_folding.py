@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from kws.c.onnx_reader import DTYPES, Array, Graph, Node
+from kws.errors import KwsError
 
 MAX_NUMBERS = 1 << 24  # in one constant
 
@@ -14,7 +15,7 @@ MAX_NUMBERS = 1 << 24  # in one constant
 def fold_constants(graph: Graph) -> dict[str, Array]:
     """Every constant of `graph` by name, those that its nodes compute from constants too.
 
-    Raises `ValueError` for a constant of more than `MAX_NUMBERS` and for a recipe that cannot be followed.
+    Raises `KwsError` for a constant of more than `MAX_NUMBERS` and for a recipe that cannot be followed.
     """
     known = dict(graph.constants)
     for node in graph.nodes:
@@ -24,9 +25,9 @@ def fold_constants(graph: Graph) -> dict[str, Array]:
         try:
             result = np.asarray(operation(node, [known[name] for name in node.inputs]))
         except (TypeError, IndexError, OverflowError, KeyError) as error:
-            raise ValueError(f"its node {node.op} for {node.outputs} cannot be computed ({error})") from error
+            raise KwsError(f"its node {node.op} for {node.outputs} cannot be computed ({error})") from error
         if result.size > MAX_NUMBERS:
-            raise ValueError(f"its node {node.op} gives {result.size} numbers")
+            raise KwsError(f"its node {node.op} gives {result.size} numbers")
         known[node.outputs[0]] = result
     return known
 
@@ -34,14 +35,14 @@ def fold_constants(graph: Graph) -> dict[str, Array]:
 def _range(node: Node, values: Sequence[Array]) -> Array:
     start, stop, step = (value.item() for value in values)
     if abs(stop - start) > MAX_NUMBERS * abs(step):
-        raise ValueError(f"its node Range counts from {start} to {stop}")
+        raise KwsError(f"its node Range counts from {start} to {stop}")
     return np.arange(start, stop, step, dtype=values[0].dtype)
 
 
 def _full(node: Node, values: Sequence[Array]) -> Array:
     shape = [int(size) for size in values[0]]
     if any(size < 0 for size in shape) or np.prod(shape, dtype=float) > MAX_NUMBERS:
-        raise ValueError(f"its node ConstantOfShape has shape {shape}")
+        raise KwsError(f"its node ConstantOfShape has shape {shape}")
     value = node.attributes.get("value")
     return np.full(shape, 0.0 if value is None else value.item(), np.float32 if value is None else value.dtype)
 
@@ -54,7 +55,7 @@ def _scatter(node: Node, values: Sequence[Array]) -> Array:
 
 def _mul(node: Node, values: Sequence[Array]) -> Array:
     if np.prod(np.broadcast_shapes(values[0].shape, values[1].shape), dtype=float) > MAX_NUMBERS:
-        raise ValueError(f"its node {node.op} multiplies {values[0].shape} with {values[1].shape}")
+        raise KwsError(f"its node {node.op} multiplies {values[0].shape} with {values[1].shape}")
     return np.asarray(np.multiply(values[0], values[1]))
 
 

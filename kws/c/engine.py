@@ -11,7 +11,7 @@ from kws.c.block import make_block
 from kws.c.build import EngineError, library
 from kws.c.weights import read_weights
 from kws.errors import ModelError
-from kws.runtime.onnx_model import Samples, as_float
+from kws.runtime.onnx_model import DescribedModel, Samples, as_float
 from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32
 
@@ -30,10 +30,10 @@ ERRORS = {
 }
 
 
-class CModel:
+class CModel(DescribedModel):
     """A model file's weights in the C engine. It holds no stream, so any number may share it.
 
-    labels, sample_rate, frame_length, block_size: as the file's metadata. memory_size: bytes of one stream.
+    memory_size: bytes of one stream.
     """
 
     def __init__(self, path: str | Path, precision: str = "", variant: str = "") -> None:
@@ -45,17 +45,13 @@ class CModel:
             ModelError: if the file is missing or not a model that the engine has.
             EngineError: if the engine cannot be had on this machine.
         """
-        self.path = find_model(path)
-        weights = read_weights(self.path)
+        found = find_model(path)
+        weights = read_weights(found)
+        super().__init__(found, weights.metadata)
         try:
             block = make_block(weights, precision)
         except ValueError as error:
-            raise ModelError(f"{path} cannot be run by the C engine: {error}") from error
-        self.metadata = weights.metadata
-        self.labels = tuple(str(label) for label in self.metadata["labels"])
-        self.sample_rate, self.frame_length, self.block_size = (
-            int(self.metadata[name]) for name in ("sample_rate", "frame_length", "block_size")
-        )
+            raise ModelError(f"{found} cannot be run by the C engine: {error}") from error
         self.library = library(variant)
         self._block = np.frombuffer(block, np.uint32)
         self._model = np.zeros(self.library.kws_host_model_bytes() // 8 + 1, np.uint64)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.errors import ModelError
+from kws.errors import KwsError, ModelError
 
 Array = NDArray[Any]
 Value = int | memoryview
@@ -74,7 +74,7 @@ def _model(content: memoryview) -> Graph:
             except json.JSONDecodeError:
                 graph.metadata[entry.get(1, "")] = entry.get(2, "")
     if not graph.nodes:
-        raise ValueError("it holds no graph")
+        raise KwsError("it holds no graph")
     return graph
 
 
@@ -128,13 +128,13 @@ def _tensor(content: memoryview) -> tuple[str, Array]:
         elif number == 9:
             raw = bytes(_bytes(value))
         elif number == 14 and value != 0:
-            raise ValueError(f"constant {name} lies in another file")
+            raise KwsError(f"constant {name} lies in another file")
     if kind not in DTYPES:
-        raise ValueError(f"constant {name} has data type {kind}")
+        raise KwsError(f"constant {name} has data type {kind}")
     dtype = np.dtype(DTYPES[kind]).newbyteorder("<")
     array = np.frombuffer(raw, dtype) if raw else np.array(integers, np.int64).astype(dtype)
     if len(dims) > MAX_RANK or any(size < 0 for size in dims) or array.size != math.prod(dims):
-        raise ValueError(f"constant {name} has {array.size} numbers, not {dims}")
+        raise KwsError(f"constant {name} has {array.size} numbers, not {dims}")
     return name, array.reshape(dims)
 
 
@@ -154,9 +154,9 @@ def _fields(content: memoryview) -> Iterator[tuple[int, Value]]:
             size, at = _varint(content, at)
             value, at = content[at : at + size], at + size
         else:
-            raise ValueError(f"field {key >> 3} is of an unknown kind")
+            raise KwsError(f"field {key >> 3} is of an unknown kind")
         if at > end:
-            raise ValueError("the file is cut off")
+            raise KwsError("the file is cut off")
         yield key >> 3, value
 
 
@@ -164,17 +164,17 @@ def _varint(content: memoryview, at: int) -> tuple[int, int]:
     result = 0
     for shift in range(0, 70, 7):
         if at >= len(content):
-            raise ValueError("the file is cut off")
+            raise KwsError("the file is cut off")
         byte = content[at]
         result, at = result | (byte & 0x7F) << shift, at + 1
         if byte < 0x80:
             return result & 0xFFFFFFFFFFFFFFFF, at
-    raise ValueError("a number has more than ten bytes")
+    raise KwsError("a number has more than ten bytes")
 
 
 def _bytes(value: Value) -> memoryview:
     if not isinstance(value, memoryview):
-        raise ValueError("a number stands where bytes belong")
+        raise KwsError("a number stands where bytes belong")
     return value
 
 
@@ -184,7 +184,7 @@ def _text(value: Value) -> str:
 
 def _signed(value: Value) -> int:
     if not isinstance(value, int):
-        raise ValueError("bytes stand where a number belongs")
+        raise KwsError("bytes stand where a number belongs")
     return value - (1 << 64) if value >= 1 << 63 else value
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from kws.c.constant_folding import fold_constants
 from kws.c.onnx_reader import Array, Graph, Node, read_onnx
 from kws.config import FrontendConfig, RecurrentConfig, model_from_dict
-from kws.errors import ModelError
+from kws.errors import KwsError, ModelError
 from kws.runtime.contract import contradiction
 from kws.system.arrays import Float32
 
@@ -71,18 +71,18 @@ def read_weights(path: Path) -> Weights:
 
 
 class _Reader:
-    """One graph on its way to `Weights`; what does not fit raises `ValueError`."""
+    """One graph on its way to `Weights`; what does not fit raises `KwsError`."""
 
     def __init__(self, graph: Graph) -> None:
         self.metadata, self.nodes = graph.metadata, graph.nodes
         if what := contradiction(self.metadata):
-            raise ValueError(what)
+            raise KwsError(what)
         if self.metadata.get("variant", "waveform") != "waveform":
-            raise ValueError("it takes features, not audio; export it with variant waveform")
+            raise KwsError("it takes features, not audio; export it with variant waveform")
         self.frontend = FrontendConfig(**self.metadata["frontend"])
         model = model_from_dict(self.metadata["model"])
         if not isinstance(model, RecurrentConfig):
-            raise ValueError(f"its architecture is {model.architecture}; the engine has recurrent models")
+            raise KwsError(f"its architecture is {model.architecture}; the engine has recurrent models")
         self.model = model
         self.constants = fold_constants(graph)
         self.users: dict[str, list[Node]] = {}
@@ -97,7 +97,7 @@ class _Reader:
         wanted = {"spectrogram": 1, "log_mel": 2, "mfcc": 3}[frontend.kind] + bool(model.projection_size) + 1
         wanted += 2 * model.num_layers if model.cell == "rnn" else 0
         if len(products) != wanted:
-            raise ValueError(f"its graph has {len(products)} products with constants, not {wanted}")
+            raise KwsError(f"its graph has {len(products)} products with constants, not {wanted}")
         window, bins = self.window(products.pop(0).weights[:, 0].T)
         mel = products.pop(0).weights[:, 0].T[:bins] if frontend.kind != "spectrogram" else None
         dct = products.pop(0).weights[:, 0] if frontend.kind == "mfcc" else None
@@ -136,12 +136,12 @@ class _Reader:
         """The window and the number of bins in a DFT matrix `[win_length, 2 * bins]`, checked to be one."""
         win_length, bins = self.frontend.win_length, dft.shape[1] // 2
         if dft.shape != (win_length, 2 * bins) or not 1 <= bins <= self.frontend.n_bins:
-            raise ValueError(f"its DFT has shape {list(dft.shape)}; its window is {win_length} samples")
+            raise KwsError(f"its DFT has shape {list(dft.shape)}; its window is {win_length} samples")
         window = dft[:, 0].copy()
         angle = np.outer(np.arange(win_length), np.arange(bins)) * (2 * math.pi / self.frontend.n_fft)
         expected = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * window[:, None]
         if not np.allclose(dft, expected, rtol=0, atol=1e-4):
-            raise ValueError("its first product is not a DFT")
+            raise KwsError("its first product is not a DFT")
         return window, bins
 
     def product(self, node: Node) -> Layer | None:
@@ -182,11 +182,11 @@ class _Reader:
     def cell(self, node: Node) -> tuple[Layer, Layer]:
         kind = CELLS[node.op]
         if kind != self.model.cell or (kind == "gru" and node.attributes.get("linear_before_reset") != 1):
-            raise ValueError(f"its cell is {node.op}; its metadata say {self.model.cell}")
+            raise KwsError(f"its cell is {node.op}; its metadata say {self.model.cell}")
         x, h = (self.constants[name][0].astype(np.float32) for name in node.inputs[1:3])
         if node.op == "DynamicQuantizeLSTM":  # stored transposed, with scales [4 * hidden]
             if any(self.constants[node.inputs[i]].any() for i in (9, 11)):
-                raise ValueError("its LSTM's weights are not symmetric")
+                raise KwsError("its LSTM's weights are not symmetric")
             x, h = x.T * self.constants[node.inputs[8]].T, h.T * self.constants[node.inputs[10]].T
         order, n = GATE_ORDER[kind], self.model.hidden_size
 
@@ -216,20 +216,18 @@ class _Reader:
         layers += [layer for cell in w.cells for layer in cell]
         layers, expected = [*layers, w.head], [*expected, (len(self.metadata["labels"]), 1, size)]
         if [layer.weights.shape for layer in layers] != expected:
-            raise ValueError(f"its layers are {[layer.weights.shape for layer in layers]}, not {expected}")
+            raise KwsError(f"its layers are {[layer.weights.shape for layer in layers]}, not {expected}")
         if any(layer.bias.shape != layer.weights.shape[:1] for layer in layers):
-            raise ValueError("its biases do not fit its layers")
+            raise KwsError("its biases do not fit its layers")
         if w.mean.shape != (features,) or w.std.shape != (features,) or not (w.std > 0).all():
-            raise ValueError(f"its features' mean and deviation are not {features} numbers each")
+            raise KwsError(f"its features' mean and deviation are not {features} numbers each")
         if w.mel is not None and w.mel.shape != (w.bins, self.frontend.n_mels):
-            raise ValueError(f"its mel filters have shape {list(w.mel.shape)}")
+            raise KwsError(f"its mel filters have shape {list(w.mel.shape)}")
         if w.dct is not None and w.dct.shape != (self.frontend.n_mfcc, self.frontend.n_mels):
-            raise ValueError(f"its DCT has shape {list(w.dct.shape)}")
+            raise KwsError(f"its DCT has shape {list(w.dct.shape)}")
         frame_length = self.frontend.hop_length * model.time_stride
         if self.metadata["frame_length"] != frame_length:
-            raise ValueError(
-                f"its frame_length is {self.metadata['frame_length']}, but its options give {frame_length}"
-            )
+            raise KwsError(f"its frame_length is {self.metadata['frame_length']}, but its options give {frame_length}")
 
 
 def _bands(frontend: FrontendConfig, model: RecurrentConfig) -> list[int]:

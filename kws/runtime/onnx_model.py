@@ -60,21 +60,17 @@ def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, di
     return session, metadata
 
 
-class SpotterModel:
-    """One ONNX file (see ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it.
+class DescribedModel:
+    """What a model file says of itself, whatever runs it.
 
     labels: str in the order of the logits. sample_rate: Hz. block_size, hop_length, frame_length, clip_length: samples.
     state_size: numbers. metadata: every value of the file. detector: the runtime's defaults. operating_points: what
     the file promises, by false alarms an hour; empty if it was not calibrated, or in format 1.
     """
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
-        """Load a file, or a shipped model by its name.
-
-        Raises `ModelError`, naming the file, if it is missing, no kws model, or contradicts itself.
-        """
-        self.path = find_model(path)
-        self.session, self.metadata = load(self.path, threads)
+    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
+        """The model of `path`, whose metadata contradict nothing."""
+        self.path, self.metadata = path, metadata
         self.labels = tuple(str(label) for label in self.metadata["labels"])
         self.sample_rate, self.hop_length, self.frame_length, self.block_size, self.clip_length, self.state_size = (
             int(self.metadata[name]) for name in SIZES
@@ -84,7 +80,6 @@ class SpotterModel:
         self.operating_points = [OperatingPoint.from_dict(point) for point in self.metadata.get("operating_points", [])]
         if self.operating_points:
             self.detector = self.detector_at(self.metadata["fa_per_hour"])
-        self._check_graph()
 
     @property
     def is_calibrated(self) -> bool:
@@ -101,6 +96,20 @@ class SpotterModel:
         known = ", ".join(f"{point.fa_per_hour:g}" for point in self.operating_points)
         has = f"it has those for {known}" if known else "it has none (kws calibrate writes them)"
         raise ModelError(f"{self.path} has no operating point for {fa_per_hour:g} false alarms an hour: {has}")
+
+
+class SpotterModel(DescribedModel):
+    """One ONNX file (see ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it."""
+
+    def __init__(self, path: str | Path, threads: int = 1) -> None:
+        """Load a file, or a shipped model by its name.
+
+        Raises `ModelError`, naming the file, if it is missing, no kws model, or contradicts itself.
+        """
+        found = find_model(path)
+        self.session, metadata = load(found, threads)
+        super().__init__(found, metadata)
+        self._check_graph()
 
     def _check_graph(self) -> None:
         """The graph's inputs and outputs must have the types and shapes that the metadata promise."""
