@@ -93,7 +93,9 @@ def test_the_commands_run_one_after_the_other_and_print_what_is_shown(folder):
         if command == "make demo":
             shown = ["...", *blocks("text")[0].splitlines()]
         if command in EXACT:
-            assert shown == [line for line in result.stdout.splitlines() if line], f"README shows another {command}"
+            real = [line for line in result.stdout.splitlines() if line]
+            stale += [f"{command}: {line}" for line in real if line not in shown]
+            stale += [f"{command}: {line}, which is no more" for line in shown if line not in real]
         elif shown:
             stale += [f"{command}: {line}" for line in unlike(shown, result.stdout) if not line.endswith(DETECTED)]
     assert not stale, "README and the commands print other lines:\n" + "\n".join(stale)
