@@ -6,13 +6,13 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kws.data.decode import read_int16
 from kws.errors import DataError
 from kws.recordings.speech import read_speech
 from kws.system.arrays import Bool, Int16, Int64
 from kws.system.atomic import whole_folder
+from kws.system.progress import Stage
 
 SPEECH, FORMAT = "speech.int16", 1
 PAUSE = 0.3  # s of faint noise between two files, as a device hears one speaker after another
@@ -64,10 +64,11 @@ class RunningSpeech:
 def _pack(paths: list[Path], sample_rate: int, target: Path, progress: bool) -> None:
     rng = np.random.default_rng(0)
     pause = np.round(rng.normal(0, PAUSE_LEVEL, round(PAUSE * sample_rate))).astype("<i2").tobytes()
-    with target.open("wb") as out:
-        for path in tqdm(paths, "running speech", unit="file", disable=not progress, leave=False):
+    with target.open("wb") as out, Stage("running speech", len(paths), "file", show=progress) as stage:
+        for path in paths:
             out.write(read_int16(path, sample_rate).astype("<i2").tobytes())
             out.write(pause)
+            stage.advance()
 
 
 class SpeechLanes:
