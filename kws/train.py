@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,16 +22,15 @@ from kws import data, entry
 from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
-from kws.data.rooms import read_noise, read_responses
 from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.metrics import accuracy
 from kws.model.checkpoint import read_header
 from kws.model.spotter import KeywordSpotter
-from kws.system.arrays import Float64, Int16, Int64
+from kws.system.arrays import Float64, Int64
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
-from kws.training.build import build_spotter
+from kws.training.build import build_spotter, make_augmenter, make_batches
 from kws.training.device import autocast, connect
 from kws.training.label_shares import attainable_accuracy, correct_shares
 from kws.training.loss import lane_loss
@@ -61,34 +59,15 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
     device = connect(options)
     torch.manual_seed(config.seed)
     corpus = data.load(config.data, sample_rate, progress=device.is_global_zero)
-    batches = _make_batches(config, corpus, device)
+    batches = make_batches(config, corpus, device)
     spotter = build_spotter(config, corpus).to(device.device)
     run = Run(spotter, average_weights(spotter, options.average_decay), make_optimizer(spotter, options))
     if config.resume:
         run.restore(run_dir, config)
         device.print(f"resuming {run_dir} after epoch {run.progress.epoch}")
-    augmenter = _make_augmenter(config, batches.noise, device.device)
+    augmenter = make_augmenter(config, batches.noise, device.device)
     teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teacher else None
     return Trainer(config, run_dir, device, corpus, batches, run, augmenter, FeatureMasker(config.augment), teacher)
-
-
-def _make_batches(config: TrainConfig, corpus: Corpus, device: Any) -> TrainBatches:
-    lanes, rest = divmod(config.trainer.batch_size, device.world_size)
-    if rest:
-        raise KwsError(
-            f"trainer.batch_size {config.trainer.batch_size} is not a multiple of the {device.world_size} processes"
-        )
-    rank, sample_rate = device.global_rank, config.frontend.sample_rate
-    folder = config.augment.noise_dir
-    noise = read_noise(Path(folder).expanduser(), sample_rate) if folder else None
-    return TrainBatches(corpus, config.data, lanes, config.seed, rank, device.world_size, sample_rate, noise)
-
-
-def _make_augmenter(config: TrainConfig, noise: Int16, device: torch.device) -> WaveformAugmenter:
-    folder, sample_rate = config.augment.rir_dir, config.frontend.sample_rate
-    sound = torch.from_numpy(noise.astype(np.float32) / 32768).to(device)
-    responses = torch.from_numpy(read_responses(Path(folder).expanduser(), sample_rate)).to(device) if folder else None
-    return WaveformAugmenter(config.augment, sample_rate, sound, responses)
 
 
 @dataclass

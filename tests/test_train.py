@@ -121,6 +121,13 @@ def test_an_accelerator_that_is_not_there_is_refused(tones, tmp_path, monkeypatc
     assert error == "error: trainer.accelerator is gpu, and torch finds none; choose cpu"
 
 
+def test_a_run_on_one_device_imports_no_more_than_it_needs():
+    heavy = ["lightning_fabric", "onnxruntime", "onnx", "tensorboard", "matplotlib", "scipy", "librosa", "torchmetrics"]
+    code = f"import sys, kws.train; print(*(name for name in {heavy} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
 def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path):
     run_dir = tmp_path / "killed"
     process = subprocess.Popen(

@@ -155,9 +155,8 @@ class FeatureMasker:
 
     def __init__(self, config: AugmentConfig) -> None:
         """Keep the numbers and widths of the masks."""
-        self.masks = [(3, config.freq_mask_width)] * config.freq_masks + [
-            (2, config.time_mask_width)
-        ] * config.time_masks
+        self.masks = [(3, config.freq_mask_width)] * config.freq_masks
+        self.masks += [(2, config.time_mask_width)] * config.time_masks
 
     def __call__(self, features: Tensor) -> Tensor:
         """Features float32 `[B, T, n_features]` with fresh masks for each item."""

@@ -1,17 +1,22 @@
-"""The spotter that a run begins with: of its options; either normalised by its data or started from a checkpoint."""
+"""The parts that a run begins with: its batches, its augmentation, and a spotter, normalised by the data or loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from kws.config import TrainConfig, exact_samples
 from kws.data import Clips, Corpus
+from kws.data.batches import TrainBatches
+from kws.data.rooms import read_noise, read_responses
 from kws.errors import KwsError
 from kws.model.checkpoint import load_checkpoint
 from kws.model.spotter import KeywordSpotter
+from kws.system.arrays import Int16
+from kws.training.augment import WaveformAugmenter
 
 
 def build_spotter(config: TrainConfig, corpus: Corpus) -> KeywordSpotter:
@@ -31,6 +36,30 @@ def build_spotter(config: TrainConfig, corpus: Corpus) -> KeywordSpotter:
     else:
         _fit_normalization(spotter, corpus.splits["train"], config.seed)
     return spotter
+
+
+def make_batches(config: TrainConfig, corpus: Corpus, device: Any) -> TrainBatches:
+    """Batches of this process's lanes, with the noise that is added to them; `device` as of `connect`.
+
+    Raises `KwsError` if the batch is no multiple of the processes.
+    """
+    lanes, rest = divmod(config.trainer.batch_size, device.world_size)
+    if rest:
+        raise KwsError(
+            f"trainer.batch_size {config.trainer.batch_size} is not a multiple of the {device.world_size} processes"
+        )
+    rank, sample_rate = device.global_rank, config.frontend.sample_rate
+    folder = config.augment.noise_dir
+    noise = read_noise(Path(folder).expanduser(), sample_rate) if folder else None
+    return TrainBatches(corpus, config.data, lanes, config.seed, rank, device.world_size, sample_rate, noise)
+
+
+def make_augmenter(config: TrainConfig, noise: Int16, device: torch.device) -> WaveformAugmenter:
+    """What changes waveforms in training; `noise` int16 `[N]`."""
+    folder, sample_rate = config.augment.rir_dir, config.frontend.sample_rate
+    sound = torch.from_numpy(noise.astype(np.float32) / 32768).to(device)
+    responses = torch.from_numpy(read_responses(Path(folder).expanduser(), sample_rate)).to(device) if folder else None
+    return WaveformAugmenter(config.augment, sample_rate, sound, responses)
 
 
 def _start_from(spotter: KeywordSpotter, path: Path) -> None:
