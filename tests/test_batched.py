@@ -88,7 +88,7 @@ def test_the_options_are_those_of_one_stream(path, thresholds, detector):
     assert first + many.flush(0) == second + many.flush(1) == one.feed(speech) + one.flush()
     options = [set(inspect.signature(cls.__init__).parameters) for cls in (StreamingSpotter, BatchedSpotter)]
     assert options[1] - options[0] == {"n_streams"}
-    assert options[0] <= options[1]
+    assert options[0] - options[1] == {"engine"}  # many streams are stepped by onnxruntime alone
     for wrong in ({"thresholds": 2.0}, {"thresholds": {"maybe": 0.5}}):
         for cls, more in ((StreamingSpotter, ()), (BatchedSpotter, (2,))):
             with pytest.raises(ValueError, match=r"threshold is 2|names 'maybe'"):

@@ -95,7 +95,8 @@ def test_the_noise_is_that_of_training() -> None:
     config = AugmentConfig(speed=0, shift_ms=0, gain_db=0, fade_ms=0)
     augmenter = WaveformAugmenter(config, RATE, torch.from_numpy(noise / np.float32(32768)))
     ones, starts = torch.ones(2), torch.tensor([5, 9000])
-    drawn = WaveformParameters(ones, 0 * ones, ones, ones * 10 ** (3 / 20), starts)
+    no_echo = torch.full((2,), -1)
+    drawn = WaveformParameters(ones, 0 * ones, ones, ones * 10 ** (3 / 20), starts, no_echo)
     expected = augmenter.apply(torch.from_numpy(clips / np.float32(32768)), drawn).numpy() * 32768
     pieces = np.stack([noise[start : start + RATE] for start in starts.tolist()])
     np.testing.assert_allclose(mix(clips, pieces, 3.0), expected, atol=1.01)
