@@ -31,7 +31,7 @@ COMMANDS = {  # in the order of use
     "record": Command("kws.apps.record", "", "record takes of a word, for a data set of one's own"),
     "train": Command("kws.train", "train", "train on Speech Commands, synthetic speech or one's own recordings"),
     "evaluate": Command("kws.evaluate", "train", "accuracy on clips, of a checkpoint or an ONNX file; where it errs"),
-    "export": Command("kws.export", "train", "make a checkpoint an ONNX file that describes itself"),
+    "export": Command("kws.export", "train", "make a checkpoint an ONNX file that describes itself, or C for firmware"),
     "make-stream": Command("kws.make_stream", "train", "make hours of audio with known words, to measure or train on"),
     "calibrate": Command("kws.calibrate", "measure", "choose a model's thresholds for so many false alarms an hour"),
     "evaluate-stream": Command("kws.evaluate_stream", "measure", "misses, false alarms and delay over hours of audio"),

@@ -64,7 +64,8 @@ def export(
     Raises:
         KwsError: for values out of range, and what `load_checkpoint` and `export_onnx` raise.
     """
-    for name, value, allowed in (("variant", variant, VARIANTS), ("precision", precision, ("", *PRECISIONS))):
+    checked = (("variant", variant, VARIANTS), ("precision", precision or PRECISIONS[0], PRECISIONS))
+    for name, value, allowed in checked:
         if value not in allowed:
             raise KwsError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
     for name, number in {"hops_per_step": hops_per_step, "batch_size": batch_size}.items():

@@ -404,8 +404,9 @@ def test_an_emulated_cortex_m4_gives_the_bits_of_the_host(precision, tmp_path):
     export_c(MODELS / "gsc12_tiny.onnx", tmp_path, precision=precision, name="tiny")
     x = sound(2)
     x.astype("<i2").tofile(tmp_path / "clip.raw")
-    text, data, bss = (int(n) for n in run(["make", "board"], tmp_path).splitlines()[-1].split()[:3])
-    printed = run(["make", "run-board"], tmp_path)
+    make = ["make", "--no-print-directory"]
+    text, data, bss = (int(n) for n in run([*make, "board"], tmp_path).splitlines()[-1].split()[:3])
+    printed = run([*make, "run-board"], tmp_path)
     cost = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in printed.splitlines() if line[-1:].isdigit()}
     logits = np.fromfile(tmp_path / "logits.raw", "<f4").reshape(-1, 12)
     assert_same_bits(logits, CModel(MODELS / "gsc12_tiny.onnx", precision).logits(x))

@@ -228,7 +228,8 @@ def test_pool_looks_at_the_end_of_the_clip_only():
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "frames"), [(0, 1), (1, 1), (20, 1), (20.5, 2), (490, 25), (500, 25), (500.000000001, 25), (510, 26)]
+    ("milliseconds", "frames"),
+    [(0, 1), (1, 1), (20, 1), (20.5, 2), (490, 25), (500, 25), (500.000000001, 25), (510, 26)],
 )
 def test_milliseconds_are_rounded_up_to_frames_everywhere(milliseconds, frames):
     """Of 20 ms; by training as by the detector."""

@@ -129,7 +129,7 @@ def test_int8_of_several_streams_is_refused(tmp_path):
 
 
 def test_the_runtime_explains_why_it_takes_no_features(files):
-    with pytest.raises(ModelError, match=r"takes features, not audio.*variant=waveform"):
+    with pytest.raises(ModelError, match=r"takes features, not audio.*--variant waveform"):
         SpotterModel(files[1]["features", "float32"])
 
 
@@ -245,9 +245,10 @@ def web_folder():
     return folder
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
+# int8 products of onnxruntime saturate on x86 processors without VNNI, so that they differ from one to another.
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-3), ("int8", 1e-2)])
 @pytest.mark.parametrize("variant", ["waveform", "features"])
-def test_the_browser_gives_the_same_numbers(variant, precision, files, web_folder):
+def test_the_browser_gives_the_same_numbers(variant, precision, tolerance, files, web_folder):
     path = files[1][variant, precision]
     done = subprocess.run(["node", "run.mjs", str(path)], cwd=web_folder, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
@@ -256,7 +257,7 @@ def test_the_browser_gives_the_same_numbers(variant, precision, files, web_folde
     outputs = session.run(["logits", "next_state"], {k: v.astype(np.float32) for k, v in feeds.items()})
     found = json.loads(done.stdout)
     for name, ours in zip(("logits", "next_state"), outputs, strict=True):
-        np.testing.assert_allclose(found[name], ours.ravel(), atol=1e-3)
+        np.testing.assert_allclose(found[name], ours.ravel(), atol=tolerance)
 
 
 def test_no_telemetry_is_written_into_the_home_folder(files, tmp_path):

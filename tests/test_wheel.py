@@ -97,7 +97,7 @@ def test_a_missing_extra_is_named(environment):
     environment.install("")
     for name, command in cli.COMMANDS.items():
         if command.extra and name != "benchmark":  # which has no use for a package of its own before peers
-            error = environment.fails(name, "tiny.onnx", "hours")
+            error = environment.fails(name, *(["best.safetensors"] if name == "export" else ["tiny.onnx", "hours"]))
             assert re.fullmatch(
                 rf"error: kws {name} needs \w+, which is not installed; pip install 'kws\[{command.extra}\]'\n", error
             )
