@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,11 +21,15 @@ DEBUG = "KWS_DEBUG"  # set to 1 in the environment: the traceback of every error
 
 
 class Command(NamedTuple):
-    """One subcommand: its module, the extra of pyproject.toml that it needs (or none), and what it does."""
+    """One subcommand: its module, the extra of pyproject.toml that it needs (or none), and what it does.
+
+    `late`: packages of the extra that its module imports only when they are used, looked for before any work is done.
+    """
 
     module: str
     extra: str
     summary: str
+    late: tuple[str, ...] = ()
 
 
 COMMANDS = {  # in the order of use
@@ -33,8 +38,12 @@ COMMANDS = {  # in the order of use
     "evaluate": Command("kws.evaluate", "train", "accuracy on clips, of a checkpoint or an ONNX file; where it errs"),
     "export": Command("kws.export", "train", "make a checkpoint an ONNX file that describes itself, or C for firmware"),
     "make-stream": Command("kws.make_stream", "train", "make hours of audio with known words, to measure or train on"),
-    "calibrate": Command("kws.calibrate", "measure", "choose a model's thresholds for so many false alarms an hour"),
-    "evaluate-stream": Command("kws.evaluate_stream", "measure", "misses, false alarms and delay over hours of audio"),
+    "calibrate": Command(
+        "kws.calibrate", "measure", "choose a model's thresholds for so many false alarms an hour", ("onnx", "scipy")
+    ),
+    "evaluate-stream": Command(
+        "kws.evaluate_stream", "measure", "misses, false alarms and delay over hours of audio", ("scipy", "matplotlib")
+    ),
     "info": Command("kws.apps.info", "", "what a model says of itself: labels, sizes, latency, cost, thresholds, data"),
     "benchmark": Command("kws.benchmark", "measure", "what models cost at run time, beside peers"),
     "spot": Command("kws.apps.spot", "", "find keywords in audio files or in raw audio on standard input"),
@@ -70,13 +79,19 @@ def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> in
 
 def _call(name: str, arguments: Sequence[str]) -> int:
     """Load a subcommand and call it. Raises `KwsError` for a package that it needs and that is not installed."""
-    module, extra, _ = COMMANDS[name]
+    module, extra, _, late = COMMANDS[name]
+
+    def lacking(package: str) -> KwsError:
+        return KwsError(f"kws {name} needs {package}, which is not installed; pip install 'kws[{extra}]'")
+
+    if missing := [package for package in late if importlib.util.find_spec(package) is None]:
+        raise lacking(missing[0])
     try:
         return int(importlib.import_module(module).main(arguments))
     except ModuleNotFoundError as error:
         if not extra or not error.name or error.name.split(".")[0] == "kws":
             raise
-        raise KwsError(f"kws {name} needs {error.name}, which is not installed; pip install 'kws[{extra}]'") from error
+        raise lacking(error.name) from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
