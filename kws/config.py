@@ -361,7 +361,7 @@ class TrainerConfig:
     accelerator: str = "auto"
     devices: int = 1
     num_nodes: int = 1
-    precision: str = "32-true"
+    precision: str = "auto"  # bf16-mixed where the device computes it, else 32-true; or one of Fabric's
     threads: int = 0  # torch threads; 0: torch's choice
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,14 @@ from kws.system.arrays import Float64, Int64
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
 from kws.training.build import build_spotter, make_augmenter, make_batches
-from kws.training.device import autocast, connect
+from kws.training.device import autocast, best_precision, connect
 from kws.training.label_shares import attainable_accuracy, correct_shares
 from kws.training.loss import lane_loss
 from kws.training.mining import loud_places
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
 from kws.training.run_files import BEST, RESULT
 from kws.training.run_log import RunLog
-from kws.training.run_state import Run
+from kws.training.run_state import Run, saved_config
 from kws.training.teacher import Teacher
 
 MINING_FROM = 2  # epochs before running speech is mined
@@ -57,6 +57,10 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = connect(options)
+    if options.precision == "auto":
+        began = saved_config(run_dir) if config.resume else None
+        precision = began["trainer"]["precision"] if began else best_precision(device.device)
+        config = replace(config, trainer=replace(options, precision=device.broadcast(precision)))
     torch.manual_seed(config.seed)
     corpus = data.load(config.data, sample_rate, progress=device.is_global_zero)
     batches = make_batches(config, corpus, device)
@@ -93,7 +97,7 @@ class Trainer:
             clips = {split: len(clips) for split, clips in self.corpus.splits.items()}
             print(
                 f"{run.spotter.n_parameters:,} parameters, {len(run.spotter.labels)} labels, clips {clips}, "
-                f"{self.batches.n_batches} steps an epoch on {device.device}; {self.run_dir}"
+                f"{self.batches.n_batches} steps an epoch on {device.device} in {options.precision}; {self.run_dir}"
             )
             log = RunLog(self.run_dir, progress.rows)
         started = time.perf_counter()

@@ -21,6 +21,7 @@ from tone_words import write_tone_words
 from kws import cli
 from kws.config import TrainerConfig
 from kws.model.checkpoint import load_checkpoint, read_header
+from kws.training.device import best_precision
 from kws.training.optimization import learning_rate
 
 EPOCHS = 4
@@ -90,6 +91,9 @@ def test_it_learns_and_leaves_what_people_look_for(finished):
     spotter, header = load_checkpoint(run_dir / "best.safetensors")
     assert spotter.labels == ("_silence_", "_unknown_", "yes", "no")
     assert header["info"]["config"]["trainer"]["batch_size"] == 16
+    precision = best_precision(torch.device("cpu"))
+    assert header["info"]["config"]["trainer"]["precision"] == precision
+    assert f"on cpu in {precision}; " in result.stdout
     assert spotter.normalize.std.min() > 0.1
 
 
@@ -100,11 +104,32 @@ def test_a_log_file_gets_one_line_for_each_epoch(finished):
     assert all(re.fullmatch(r"[a-z ]+: [0-9,]+ clips in \d+ s", line) for line in finished[1].stderr.splitlines())
 
 
-def test_bfloat16_learns_too_and_says_no_more(tones, tmp_path):
+def test_bfloat16_learns_too_says_no_more_and_is_gone_on_with(tones, tmp_path, monkeypatch, capsys):
     result = train(tones, tmp_path / "run", "trainer.precision=bf16-mixed")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.splitlines()) == EPOCHS + 2
     assert json.loads((tmp_path / "run" / "result.json").read_text())["validation_accuracy"] > 0.7
+    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "resume=true", "trainer.precision=32-true")
+    assert "trainer.precision differs" in error
+    assert cli.main(["train", *options(tones, tmp_path / "run", "resume=true")]) == 0
+    assert "on cpu in bf16-mixed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("instructions", "cuda", "expected"),
+    [
+        ({"avx512_f": True, "avx512_bf16": False, "amx_bf16": False}, None, "32-true"),
+        ({"avx512_bf16": True}, None, "bf16-mixed"),
+        ({"avx512_bf16": False, "amx_bf16": True}, None, "bf16-mixed"),
+        ({"architecture": "aarch64"}, None, "32-true"),
+        ({"avx512_bf16": True}, False, "32-true"),
+        ({"avx512_bf16": False}, True, "bf16-mixed"),
+    ],
+)
+def test_bfloat16_is_for_processors_that_compute_it(monkeypatch, instructions, cuda, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: cuda)
+    assert best_precision(torch.device("cpu" if cuda is None else "cuda")) == expected
 
 
 def test_two_processes_share_a_run(tones, tmp_path):

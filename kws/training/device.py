@@ -14,12 +14,22 @@ from kws.config import TrainerConfig
 from kws.errors import KwsError
 
 # Precisions that are ours; others are Fabric's. What Fabric does in bf16-mixed also rounds the waveform.
-OWN_PRECISIONS = {"32-true": False, "bf16-mixed": True}
+OWN_PRECISIONS = ("auto", "32-true", "bf16-mixed")
+
+
+def best_precision(device: torch.device) -> str:
+    """`bf16-mixed` where `device` computes bfloat16 itself, else `32-true`: emulated, bfloat16 costs time."""
+    if device.type == "cuda":
+        computed = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        instructions = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        computed = any(instructions.get(name) for name in ("avx512_bf16", "amx_bf16"))
+    return "bf16-mixed" if computed else "32-true"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """A context that computes in bfloat16 where it does no harm, if `precision` is bf16-mixed."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=OWN_PRECISIONS.get(precision, False))
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
 
 
 class OneDevice:

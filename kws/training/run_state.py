@@ -69,11 +69,10 @@ class Run:
 
         Raises `ValueError` if an option differs from the run that wrote them.
         """
-        path = run_dir / LAST
-        if not path.is_file():
+        path, before = run_dir / LAST, saved_config(run_dir)
+        if before is None:
             return
-        info = read_header(path)["info"]
-        _check_same(path, info["config"], json.loads(json.dumps(dataclasses.asdict(config))))
+        _check_same(path, before, json.loads(json.dumps(dataclasses.asdict(config))))
         self.averaged.module.load_state_dict(read_tensors(path, "model."))
         self.averaged.n_averaged.copy_(read_tensors(path, "n_averaged")[""])
         self.spotter.load_state_dict(read_tensors(path, "raw."))
@@ -83,7 +82,15 @@ class Run:
             moments.setdefault(int(index), {})[key] = value
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        info = read_header(path)["info"]
         self.progress = Progress(**{name: info[name] for name in Progress.__dataclass_fields__})
+
+
+def saved_config(run_dir: Path) -> dict[str, Any] | None:
+    """The options of the run in `run_dir`, as plain values; None if it saved no epoch."""
+    path = run_dir / LAST
+    config: dict[str, Any] | None = read_header(path)["info"]["config"] if path.is_file() else None
+    return config
 
 
 def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
