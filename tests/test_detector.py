@@ -49,7 +49,11 @@ def naive(z: np.ndarray, config: DetectorConfig, labels: tuple[str, ...]) -> lis
         others = np.delete(sums, k).sum()
         if not is_ratio:
             return own / (own + others)
-        return own / (sums[labels.index("_unknown_")] if "_unknown_" in labels else others)
+        rivals = [sums[j] for j, label in enumerate(labels) if label.startswith("_")]
+        return own / (sum(rivals) if rivals else others)
+
+    def leads(sums: np.ndarray, k: int) -> bool:
+        return not is_ratio or all(sums[k] >= x for x, label in zip(sums, labels, strict=True) if label[0] != "_")
 
     e = np.exp(z.astype(float) + [config.unknown_bias if name == "_unknown_" else 0 for name in labels])
     if config.pooling == "mean":
@@ -68,8 +72,9 @@ def naive(z: np.ndarray, config: DetectorConfig, labels: tuple[str, ...]) -> lis
                 active, fresh = False, t
             window = e[max(0, t - frames(config.smoothing_ms) + 1) : t + 1]
             mine = e[max(fresh, t - frames(config.smoothing_ms) + 1) : t + 1, k].sum()
-            reached = level(mine, window.sum(axis=0), k)
-            run = run + 1 if reached >= limit else 0
+            sums = window.sum(axis=0)
+            reached = level(mine, sums, k)
+            run = run + 1 if reached >= limit and leads(sums, k) else 0
             if run == frames(config.min_duration_ms):
                 found.append((name, t, math.log(reached) if is_ratio else reached))
                 active, release, run = True, t + frames(config.refractory_ms), 0
@@ -222,14 +227,24 @@ def test_suppression_can_be_given_or_switched_off() -> None:
 # --- log ratios
 
 
-@pytest.mark.parametrize(("labels", "expected"), [(LABELS, 9.0), (("_silence_", "yes", "no"), 9 - math.log(2))])
-def test_a_log_ratio_by_its_definition(labels: tuple[str, ...], expected: float) -> None:
-    """One frame of a window of one: the difference of logits, to `_unknown_` or to all the rest together."""
+@pytest.mark.parametrize(
+    ("labels", "rivals"), [(LABELS, 2), (("_silence_", "yes", "no"), 1), (("go", "yes", "no"), 2)]
+)
+def test_a_log_ratio_by_its_definition(labels: tuple[str, ...], rivals: int) -> None:
+    """One frame of a window of one: the difference of logits, to the labels that are no keywords or to all others."""
     z = np.zeros((5, len(labels)), np.float32)
     z[2, labels.index("yes")] = 9
     found = cut(detector(labels, score="log_ratio", smoothing_ms=20.0, threshold=3.0, suppress={}), z, [2])
     assert [(d.keyword, d.start) for d in found] == [("yes", 0.04)]
-    assert found[0].score == pytest.approx(expected, abs=1e-9)
+    assert found[0].score == pytest.approx(9 - math.log(rivals), abs=1e-9)
+
+
+def test_of_two_keywords_only_the_stronger_fires() -> None:
+    """Both are far above `_unknown_`; the weaker waits until the stronger has left the window."""
+    z = np.zeros((40, len(LABELS)), np.float32)
+    z[5:10, LABELS.index("yes")], z[5:15, LABELS.index("no")] = 9, 6
+    found = cut(detector(score="log_ratio", pooling="sum", smoothing_ms=100.0, threshold=4.0), z, [3])
+    assert [(d.keyword, round(d.time / 0.02)) for d in found] == [("yes", 6), ("no", 15)]
 
 
 def test_log_ratios_tell_apart_what_posteriors_do_not() -> None:

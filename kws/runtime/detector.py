@@ -215,7 +215,8 @@ class Detector:
                     break
                 track.active, track.fresh_from, frame = False, quiet, quiet
             levels = self._fresh_levels(k, track.fresh_from, frame, frames)
-            runs = _run_lengths(levels >= self._limits[k], track.run)
+            leads = self._score.leads(k, frames.sums[frame - self._position :])
+            runs = _run_lengths((levels >= self._limits[k]) & leads, track.run)
             ready = np.flatnonzero(runs >= self._min_frames)
             if not len(ready):
                 track.run = int(runs[-1])

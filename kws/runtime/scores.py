@@ -7,9 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kws.config import UNKNOWN
 from kws.runtime.posteriors import total
-from kws.system.arrays import Float64
+from kws.system.arrays import Bool, Float64
 
 SCORES = ("posterior", "log_ratio")
 BOUNDS = {"posterior": (0.0, 1.0), "log_ratio": (-100.0, 100.0)}  # of thresholds; a posterior of 0 is none
@@ -20,13 +19,15 @@ class Score:
     """One kind of score, computed as a level that is never below 0, from evidence `[n, K]` summed over windows.
 
     `posterior`: the keyword's share of all evidence; the level is the score. `log_ratio`: the natural logarithm of the
-    level, the keyword's evidence over its rival's: that of `_unknown_`, or of all other labels where there is none.
-    Posteriors of a model that was trained with smoothed labels all end just below 1; log ratios tell them apart.
+    level, the keyword's evidence over that of the labels that are no keywords (those that begin with `_`), or of all
+    other labels where there are none; in a window, only the keyword that has most of it counts. Posteriors of a model
+    that was trained with smoothed labels all end just below 1; log ratios tell them apart.
     """
 
     def __init__(self, kind: str, labels: Sequence[str]) -> None:
         self._is_ratio = kind == "log_ratio"
-        self._rival = labels.index(UNKNOWN) if self._is_ratio and UNKNOWN in labels else None
+        self._keywords = [k for k, name in enumerate(labels) if not name.startswith("_")]
+        self._rivals = [k for k, name in enumerate(labels) if name.startswith("_")] if self._is_ratio else []
 
     def level(self, score: Float64) -> Float64:
         """The level of a score."""
@@ -40,13 +41,14 @@ class Score:
         """Of all labels `[n, K]`; what it says of labels that are no keywords has no meaning."""
         if not self._is_ratio:
             return sums / total(sums)
-        if self._rival is None:
-            return sums / np.maximum(total(sums) - sums, TINY)
-        return sums / np.maximum(sums[:, self._rival, None], TINY)
+        rival = total(sums[:, self._rivals]) if self._rivals else total(sums) - sums
+        return sums / np.maximum(rival, TINY)
 
     def fresh_levels(self, k: int, own: Float64, sums: Float64) -> Float64:
         """Of label `k` alone `[n]`, with `own` `[n]` in place of its evidence in `sums`."""
-        if self._rival is not None:
-            return own / np.maximum(sums[:, self._rival], TINY)
-        others = total(np.delete(sums, k, axis=1))[:, 0]
+        others = total(sums[:, self._rivals] if self._rivals else np.delete(sums, k, axis=1))[:, 0]
         return own / np.maximum(others, TINY) if self._is_ratio else own / (own + others)
+
+    def leads(self, k: int, sums: Float64) -> Bool:
+        """Whether no other keyword stands in the way of `k`, bool `[n]`: for log ratios, none has more evidence."""
+        return sums[:, k] >= sums[:, self._keywords].max(axis=1) if self._is_ratio else np.ones(len(sums), bool)

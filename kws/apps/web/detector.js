@@ -40,11 +40,13 @@ export function evidence(logits, pooling) {
   return powers.map((x) => x / sum);
 }
 
-/** What a keyword scores in a window of evidence, computed as a level: its share, or its ratio to its rival. */
+/** What a keyword scores in a window of evidence, computed as a level: its share, or its ratio to its rivals. */
 class Score {
   constructor(kind, labels) {
     this.isRatio = kind === "log_ratio";
-    this.rival = labels.indexOf("_unknown_");
+    const all = [...labels.keys()];
+    this.keywords = all.filter((k) => !labels[k].startsWith("_"));
+    this.rivals = all.filter((k) => labels[k].startsWith("_"));
   }
 
   /** The level of a score. */
@@ -61,7 +63,12 @@ class Score {
   levelOf(k, own, sums) {
     const others = () => total(sums.filter((_, j) => j !== k));
     if (!this.isRatio) return own / (own + others());
-    return own / Math.max(this.rival >= 0 ? sums[this.rival] : others(), TINY);
+    return own / Math.max(this.rivals.length ? total(this.rivals.map((j) => sums[j])) : others(), TINY);
+  }
+
+  /** Whether no other keyword stands in the way of `k`: for log ratios, none has more evidence. */
+  leads(k, sums) {
+    return !this.isRatio || this.keywords.every((j) => sums[k] >= sums[j]);
   }
 }
 
@@ -160,7 +167,7 @@ export class Detector {
     const since = Math.max(origin, track.freshFrom);
     const own = this.history.slice(since - origin).map((each) => each[k]);
     const level = this.score.levelOf(k, total(own), sums); // evidence that was reported counts no more
-    track.run = level >= limit ? track.run + 1 : 0;
+    track.run = level >= limit && this.score.leads(k, sums) ? track.run + 1 : 0;
     if (track.run < this.minFrames) return null;
     const highest = Math.max(...own);
     const strong = own.map((value, i) => (value >= 0.1 * highest ? since + i : -1)).filter((i) => i >= 0);
