@@ -1,4 +1,4 @@
-"""Thresholds for a budget of false alarms: `kws calibrate MODEL RECORDINGS --fa-per-hour 0.5`."""
+"""Thresholds for so many false alarms an hour: `kws calibrate MODEL [RECORDINGS] --speech DIR`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ if __name__ == "__main__":  # `kws calibrate`, before imports that may be missin
 
 import argparse
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kws import __version__
-from kws.config import UNKNOWN
 from kws.errors import KwsError
 from kws.evaluation.operating_points import (
     Sweep,
@@ -29,74 +24,89 @@ from kws.evaluation.operating_points import (
     operating_point,
     score_recordings,
 )
-from kws.evaluation.recording_scores import THRESHOLDS, Outcome, ScoredRecordings
-from kws.runtime.detector import DetectorConfig
+from kws.evaluation.recording_scores import ScoredRecordings
+from kws.evaluation.tail import Tail, fit_tail
+from kws.runtime.contract import FORMAT, KINDS
 from kws.runtime.onnx_model import SpotterModel
+from kws.runtime.operating_points import OperatingPoint
 from kws.runtime.shipped import is_shipped
-from kws.system.arrays import Int64
 from kws.system.atomic import whole_file
 
-BIASES = (0.0, 1.5, 3.0, 4.5, 6.0)
+RATES = (0.2, 0.5, 1.0, 5.0)  # false alarms an hour that thresholds are chosen for
+SHOWN = 3.0  # hearing none where so many were promised shows the promise, with 95 % confidence: exp(-3) < 0.05
+FITTED = 0.3  # so many, promised in the hours heard, a fitted tail still reaches
 
 
 def calibrate(
     model: str | Path,
-    recordings: str | Path,
+    recordings: str | Path | None = None,
     *,
-    fa_per_hour: float = 0.5,
-    unknown_biases: Sequence[float] = BIASES,
+    fa_per_hour: float = 1.0,
+    each: bool = False,
     output: str | Path | None = None,
     detector: Mapping[str, float] | None = None,
     **scoring: Any,
-) -> dict[str, Any]:
-    """Choose an ONNX file's thresholds, write them into it, print them; returns the operating point.
+) -> list[OperatingPoint]:
+    """Choose thresholds for several rates of false alarms, write them into an ONNX file, print and return them.
+
+    Thresholds are on the log ratio (`kws.runtime.scores`), and come from the tail of the false alarms' scores: the
+    misses play no part in the choice.
 
     Args:
         model: a file, or the name of a shipped model.
-        recordings: a folder of audio files with `labels.csv`, such as `kws make-stream` makes.
-        fa_per_hour: false alarms per hour to allow, of all keywords together.
-        unknown_biases: tried for the detector's `unknown_bias`, unless `detector` gives it; the one with the fewest
-            misses is kept.
+        recordings: a folder of audio files with `labels.csv`, such as `kws make-stream` makes, to count misses in;
+            None: misses stay unknown.
+        fa_per_hour: false alarms per hour, of all keywords together, that the file allows where nothing else is said.
+        each: a threshold for each keyword, with an equal part of the false alarms; otherwise one for all.
         output: the calibrated file; None: the model itself, and for a shipped one a copy in the working directory.
         detector: options to change with the thresholds, of `operating_points.DETECTOR_OPTIONS`.
-        scoring: `tolerance_ms` and `workers` of `score_recordings`.
+        scoring: `speech`, `tolerance_ms` and `workers` of `score_recordings`.
 
     Raises:
-        KwsError: for recordings too short to show the target or without one of the keywords, for a target that no
-            thresholds reach, and for values out of range. Nothing is written then.
+        KwsError: for recordings too short for `fa_per_hour`, and for values out of range. Nothing is written then.
     """
     if not fa_per_hour > 0:
         raise KwsError(f"fa_per_hour is {fa_per_hour}; it must be above 0")
-    if not unknown_biases:
-        raise KwsError("unknown_biases is empty; name at least one, e.g. 0")
     spotter = SpotterModel(model)
     path = _output(spotter.path, output)
-    scored, config = score_recordings(spotter, Path(recordings), detector=detector, **scoring)
-    check_recordings(scored, fa_per_hour)
-    configs = [config]
-    if "unknown_bias" not in (detector or {}) and UNKNOWN in spotter.labels:
-        configs = [replace(config, unknown_bias=bias) for bias in unknown_biases]
-    tried = [choose_thresholds(scored, one, fa_per_hour) for one in configs]
-    found = [(chosen, outcome) for chosen, outcome in tried if chosen]
-    if not found:
-        fewest = min(outcome.false_alarms.sum() for _, outcome in tried) / scored.negative_hours
+    changes = {"score": "log_ratio", "unknown_bias": 0.0, "threshold": 0.0, **(detector or {})}
+    scored, config = score_recordings(spotter, recordings, detector=changes, **scoring)
+    hours = scored.negative_hours
+    if hours * fa_per_hour < FITTED:
         raise KwsError(
-            f"no thresholds keep {spotter.path} at {fa_per_hour:g} false alarms per hour: the highest "
-            f"give {fewest:.2f}; raise --fa-per-hour or train the model further"
+            f"there are {hours:.2f} h without keywords; thresholds for {fa_per_hour:g} false alarms an hour need at "
+            f"least {FITTED / fa_per_hour:.2g} h, and {SHOWN / fa_per_hour:.2g} h to show that they hold"
         )
-    chosen, outcome = max(found, key=lambda pair: pair[1].hits.sum())
-    point = {
-        "target_fa_per_hour": fa_per_hour,
-        "stream": Path(recordings).name,
-        "hours": scored.seconds / 3600,
-        "negative_hours": scored.negative_hours,
-        "kws_version": __version__,
-        **operating_point(scored, outcome),
+    sweep = Sweep(scored, config)
+    tails = [fit_tail(sweep.thresholds, sweep.alarms(keywords), hours) for keywords in _shares(scored, each)]
+    rates = [rate for rate in sorted({*RATES, fa_per_hour}) if hours * rate >= FITTED]
+    chosen = [config.with_thresholds(_thresholds(scored.keywords, tails, rate)) for rate in rates]
+    measured = [operating_point(scored, outcome) for outcome in scored.outcomes(chosen)]
+    points = [
+        OperatingPoint(
+            fa_per_hour=rate,
+            thresholds=dict(at.thresholds),
+            hours=hours,
+            extrapolated=hours * rate < SHOWN,
+            frr_interval=result["frr_interval"] or [0.0, 1.0],
+            **{name: result[name] for name in ("false_alarms", "fa_interval", "events", "misses")},
+        )
+        for rate, at, result in zip(rates, chosen, measured, strict=True)
+    ]
+    places = {"recordings": recordings, "speech": scoring.get("speech")}
+    card = {name: Path(place).name for name, place in places.items() if place} | {"kws_version": __version__}
+    default = chosen[rates.index(fa_per_hour)]
+    changed = {
+        "kws_format": FORMAT,
+        "kind": KINDS[0],
+        "detector": default.to_dict(),
+        "fa_per_hour": fa_per_hour,
+        "operating_points": [asdict(point) for point in points],
     }
-    write_metadata(spotter.path, path, {"detector": chosen.to_dict(), "card": {"operating_point": point}})
-    _print(scored, chosen, outcome, point)
+    write_metadata(spotter.path, path, changed, {"calibration": card})
+    _print(scored, points, measured, fa_per_hour)
     print(path)
-    return point
+    return points
 
 
 def _output(model: Path, given: str | Path | None) -> Path:
@@ -108,93 +118,45 @@ def _output(model: Path, given: str | Path | None) -> Path:
     return path
 
 
-def _print(scored: ScoredRecordings, chosen: DetectorConfig, outcome: Outcome, point: Mapping[str, Any]) -> None:
-    width = max(map(len, scored.keywords))
-    print(f"{'keyword':{width}} threshold events    FRR   FA/h")
-    for k, name in enumerate(scored.keywords):
-        one, threshold = operating_point(scored, outcome, k), chosen.thresholds[name]
-        print(f"{name:{width}} {threshold:9.5f} {one['events']:6} {one['frr']:6.1%} {one['fa_per_hour']:6.2f}")
-    print(f"\n{'all keywords':24} {'FRR (95 %)':23} {'FA/h (95 %)':22} delay ms, median and 95th percentile")
-    print(interval_line("at these thresholds", point))
-    if chosen.unknown_bias:
-        print(f"with {chosen.unknown_bias:+g} on the logit of {UNKNOWN}")
-    if lost := [name for name, bad in zip(scored.keywords, 2 * outcome.hits < scored.events, strict=True) if bad]:
-        print(f"Missed more often than found: {', '.join(lost)}. Allow more false alarms, or train the model further.")
+def _shares(scored: ScoredRecordings, each: bool) -> list[slice]:
+    """The keywords that share a threshold, as columns of an outcome."""
+    n = len(scored.keywords)
+    return [slice(k, k + 1) for k in range(n)] if each else [slice(0, n)]
 
 
-def choose_thresholds(
-    scored: ScoredRecordings, detector: DetectorConfig, target: float
-) -> tuple[DetectorConfig | None, Outcome]:
-    """The detector with the thresholds of fewest misses within `target` false alarms per hour, and what comes of it.
-
-    Where no thresholds keep the target: None, and what comes of the highest.
-    """
-    sweep = Sweep(scored, detector)
-    alarms = np.array([outcome.false_alarms for outcome in sweep.outcomes])
-    misses = scored.events - np.array([outcome.hits for outcome in sweep.outcomes])
-    indices = choose(alarms, misses / scored.events, math.floor(target * scored.negative_hours + 1e-9))
-    if indices is None:
-        return None, sweep.outcomes[-1]
-    chosen = replace(detector, thresholds={k: THRESHOLDS[p] for k, p in zip(scored.keywords, indices, strict=True)})
-    return chosen, scored.outcomes([chosen])[0]
+def _thresholds(keywords: Sequence[str], tails: Sequence[Tail], rate: float) -> dict[str, float]:
+    """Of every keyword: each tail gets an equal part of the rate."""
+    values = [round(tail.threshold(rate / len(tails)), 4) for tail in tails]
+    return dict(zip(keywords, values * (len(keywords) // len(tails)), strict=True))
 
 
-def check_recordings(scored: ScoredRecordings, target: float) -> None:
-    """Raise `KwsError` if the recordings cannot show `target` false alarms per hour, or lack a keyword.
-
-    Hearing none for 3 / target hours is what shows, with 95 % confidence, that there are fewer than the target ("rule
-    of three"): exp(-target * hours) <= 0.05.
-    """
-    needed = -math.log(0.05) / target
-    if scored.negative_hours < needed:
-        raise KwsError(
-            f"the recording set holds {scored.negative_hours:.2f} h without keywords; to support {target:g} false "
-            f"alarms per hour it needs {needed:.1f} h (negative_hours={math.ceil(needed)} of kws make-stream)"
-        )
-    if missing := [name for name, count in zip(scored.keywords, scored.events, strict=True) if not count]:
-        raise KwsError(
-            f"the recording set never says {', '.join(missing)}; calibrate on one with every keyword of the model"
-        )
-
-
-def choose(alarms: Int64, misses: NDArray[np.float64], budget: int) -> list[int] | None:
-    """The index of each keyword's threshold, for the fewest misses within `budget` false alarms in all.
-
-    `alarms`, `misses`: false alarms and rate of misses `[P, K]` by threshold and keyword. Exact, by dynamic programming
-    over keywords and the alarms spent so far. Of thresholds that do the same, the middle one; None if none do.
-    """
-    n_thresholds, n_keywords = alarms.shape
-    best = np.zeros(budget + 1)  # fewest misses of the keywords so far, by the alarms they may make
-    picks: list[Int64] = []  # by keyword: the threshold that is best for each number of alarms
-    for k in range(n_keywords):
-        cost = np.full((n_thresholds, budget + 1), np.inf)
-        for index, count in enumerate(alarms[:, k]):
-            if count <= budget:
-                cost[index, count:] = best[: budget + 1 - count] + misses[index, k]
-        best = cost.min(axis=0)
-        picks.append(np.array([_middle(np.flatnonzero(column == column.min())) for column in cost.T]))
-    if not np.isfinite(best[budget]):
-        return None
-    indices, left = [], budget
-    for k in reversed(range(n_keywords)):
-        indices.append(int(picks[k][left]))
-        left -= int(alarms[indices[-1], k])
-    return indices[::-1]
+def _print(
+    scored: ScoredRecordings, points: Sequence[OperatingPoint], measured: Sequence[Mapping[str, Any]], default: float
+) -> None:
+    print(f"{scored.negative_hours:.2f} h without keywords, {int(scored.events.sum())} keywords beside them\n")
+    print(f"{'promised FA/h':24} {'FRR (95 %)':23} {'FA/h here (95 %)':22} delay ms, median and 95th percentile")
+    for point, result in zip(points, measured, strict=True):
+        marks = ", default" * (point.fa_per_hour == default) + ", extrapolated" * point.extrapolated
+        print(interval_line(f"{point.fa_per_hour:g}{marks}", result))
+    thresholds = next(point.thresholds for point in points if point.fa_per_hour == default)
+    values = [f"{name} {value:.2f}" for name, value in thresholds.items()]
+    if len(set(thresholds.values())) == 1:
+        values = [f"{next(iter(thresholds.values())):.2f} for all keywords"]
+    print(f"\nthresholds by default: {', '.join(values)}")
+    if unsaid := [name for name, count in zip(scored.keywords, scored.events, strict=True) if not count]:
+        print(f"No recording says {', '.join(unsaid)}, so nobody knows how often that is missed.")
 
 
-def _middle(indices: Int64) -> int:
-    return int(indices[len(indices) // 2])
-
-
-def write_metadata(model: Path, output: Path, changes: dict[str, dict[str, Any]]) -> None:
-    """Copy an ONNX file to `output`, whole or not at all, with JSON metadata tables changed and checked."""
+def write_metadata(model: Path, output: Path, changes: Mapping[str, Any], card: Mapping[str, Any]) -> None:
+    """Copy an ONNX file to `output`, whole or not at all, with JSON metadata changed and checked."""
     import onnx
 
     graph = onnx.load(model)
-    tables = {prop.key: prop.value for prop in graph.metadata_props}
-    for key, change in changes.items():
-        tables[key] = json.dumps({**json.loads(tables.get(key, "{}")), **change})
-    onnx.helper.set_model_props(graph, tables)
+    texts = {prop.key: prop.value for prop in graph.metadata_props}
+    known = json.loads(texts.get("card", "{}"))
+    known.pop("operating_point", None)  # of format 1
+    texts |= {key: json.dumps(value) for key, value in {**changes, "card": {**known, **card}}.items()}
+    onnx.helper.set_model_props(graph, texts)
     output.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(output) as partial:
         partial.write_bytes(graph.SerializeToString())
@@ -209,18 +171,11 @@ def main(arguments: Sequence[str]) -> int:
     add(
         "--fa-per-hour",
         type=float,
-        default=0.5,
+        default=1.0,
         metavar="X",
-        help="false alarms to allow, in all (default: 0.5)",
+        help="false alarms an hour that the file allows by default, of all keywords (default: 1)",
     )
-    add(
-        "--unknown-biases",
-        type=float,
-        nargs="+",
-        default=BIASES,
-        metavar="X",
-        help="tried unless --unknown-bias is given",
-    )
+    add("--each", action="store_true", help="a threshold for each keyword, not one for all")
     add(
         "--output",
         metavar="ONNX",

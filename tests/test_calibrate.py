@@ -1,9 +1,8 @@
-"""Thresholds for a budget of false alarms: the best there are, written into the model, refused where audio is short."""
+"""Thresholds for so many false alarms an hour: written into the model as operating points, refused for short audio."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import soundfile
 from tiny_onnx import write_tiny
 
-from kws.calibrate import calibrate, choose
+from kws.calibrate import calibrate
 from kws.streaming import SpotterModel, StreamingSpotter
 
 RATE = 16000
@@ -42,107 +41,107 @@ def stream(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_choice_is_the_best_of_all() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(40):
-        alarms = np.sort(rng.integers(0, 5, (5, 3)), axis=0)[::-1]
-        misses = np.sort(rng.random((5, 3)).round(1), axis=0)
-        for budget in range(6):
-            costs = {
-                places: sum(misses[p, k] for k, p in enumerate(places))
-                for places in itertools.product(range(5), repeat=3)
-                if sum(alarms[p, k] for k, p in enumerate(places)) <= budget
-            }
-            places = choose(alarms, misses, budget)
-            if not costs:
-                assert places is None
-            else:
-                assert places is not None
-                assert costs[tuple(places)] == pytest.approx(min(costs.values()))
-
-
-def test_of_equal_thresholds_the_middle_one() -> None:
-    alarms = np.array([[9], [1], [0], [0], [0], [0]])
-    misses = np.array([[0.0], [0.0], [0.0], [0.0], [0.0], [0.5]])
-    assert choose(alarms, misses, 0) == [3]
-    assert choose(alarms, misses, 1) == [3]  # thresholds 1 to 4 do
-
-
-def test_thresholds_are_written_and_used(model: Path, stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    point = calibrate(model, stream, fa_per_hour=150.0)
-    assert point["fa_per_hour"] <= 150.001
-    assert point["fa_interval"][0] <= point["fa_per_hour"] <= point["fa_interval"][1]
-    assert 0 < point["misses"] < 20
+def test_operating_points_are_written_and_used(model: Path, stream: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    points = calibrate(model, stream, fa_per_hour=150.0)
+    assert [point.fa_per_hour for point in points] == [150.0]  # the stream is too short for the others
+    (point,) = points
+    assert point.fa_interval[0] <= 150 <= point.fa_interval[1]
+    assert 0 < point.misses < point.events == 20
     loaded = SpotterModel(model)
-    assert set(loaded.detector.thresholds) == {"yes", "no"}
+    assert loaded.metadata["kws_format"] == 2
+    assert loaded.operating_points == points
+    assert loaded.detector.score == "log_ratio"
     assert loaded.detector.smoothing_ms == 400
+    assert len(set(loaded.detector.thresholds.values())) == 1
     assert loaded.metadata["card"]["licence"] == "CC BY 4.0"
-    assert loaded.metadata["card"]["operating_point"] == json.loads(json.dumps(point))
-    assert "at these thresholds" in capsys.readouterr().out
+    assert loaded.metadata["card"]["calibration"]["recordings"] == "stream"
+    assert "150, default" in capsys.readouterr().out
     spotter = StreamingSpotter(loaded)
     found = spotter.feed(soundfile.read(stream / "a.wav", dtype="int16")[0]) + spotter.flush()
-    assert len(found) == 20 - point["misses"] + point["false_alarms"] + point["wrong_in_keyword_time"]
+    assert len(found) >= 20 - point.misses + point.false_alarms
     onnx.checker.check_model(onnx.load(model), full_check=True)
 
 
 def test_a_larger_budget_misses_less(model: Path, stream: Path, tmp_path: Path) -> None:
-    misses = []
-    for target in (120.0, 240.0, 1200.0):
-        point = calibrate(model, stream, fa_per_hour=target, output=tmp_path / "out" / "c.onnx")
-        misses.append(point["misses"])
+    found = [
+        calibrate(model, stream, fa_per_hour=rate, output=tmp_path / "out" / "c.onnx")[-1]
+        for rate in (20.0, 60.0, 120.0)
+    ]
+    misses, thresholds = [point.misses for point in found], [point.thresholds["yes"] for point in found]
     assert misses == sorted(misses, reverse=True)
     assert misses[0] > misses[-1]
+    assert thresholds == sorted(thresholds, reverse=True)
+    assert found[0].extrapolated
+    assert not found[-1].extrapolated
     assert SpotterModel(model).detector.thresholds == {"no": 0.8}  # the input was left alone
 
 
-def test_the_bias_with_the_fewest_misses_is_kept(model: Path, stream: Path, tmp_path: Path) -> None:
-    misses = {}
-    for bias in (0.0, 30.0):
-        changes, output = {"unknown_bias": bias}, tmp_path / "c.onnx"
-        misses[bias] = calibrate(model, stream, fa_per_hour=120.0, detector=changes, output=output)["misses"]
-        assert SpotterModel(tmp_path / "c.onnx").detector.unknown_bias == bias
-    assert len(set(misses.values())) > 1
-    point = calibrate(model, stream, fa_per_hour=120.0, unknown_biases=list(misses), output=tmp_path / "c.onnx")
-    assert point["misses"] == min(misses.values())
-    chosen = SpotterModel(tmp_path / "c.onnx").detector.unknown_bias
-    assert misses[chosen] == point["misses"]
+def test_a_threshold_for_each_keyword(model: Path, stream: Path, tmp_path: Path) -> None:
+    """All false alarms are of "no": its own threshold bears half of the budget, that of "yes" has nothing to bear."""
+    lines = (stream / "labels.csv").read_text().splitlines()
+    starts = [2 + 2.5 * i for i in range(20)]
+    keep = [lines[0], *(f"a.wav,{start},{start + 0.2},yes" for start in starts)]
+    (stream / "labels.csv").write_text("\n".join(keep) + "\n")
+    (one,) = calibrate(model, stream, fa_per_hour=60.0, output=tmp_path / "c.onnx")
+    (own,) = calibrate(model, stream, fa_per_hour=60.0, each=True, output=tmp_path / "c.onnx")
+    assert own.thresholds["yes"] < one.thresholds["yes"]
+    assert own.thresholds["no"] >= one.thresholds["no"]
+    assert own.misses < one.misses
+
+
+def test_false_alarms_of_running_speech_count_in_place_of_others(model: Path, stream: Path, tmp_path: Path) -> None:
+    """Speech that never fires: thresholds as low as they go, whatever the recordings hold; and no recordings at all."""
+    speech = tmp_path / "speech"
+    speech.mkdir()
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(speech / name, np.random.default_rng(0).normal(0, 0.001, 60 * RATE), RATE)
+    (speech / "transcripts.csv").write_text("file,text\na.wav,so be it\nb.wav,no\n")
+    output = tmp_path / "c.onnx"
+    (strict,) = calibrate(model, stream, fa_per_hour=20.0, output=output)
+    (loose,) = calibrate(model, stream, fa_per_hour=20.0, speech=speech, output=output)
+    assert loose.thresholds["yes"] < 0 < strict.thresholds["yes"]
+    assert loose.false_alarms == 0
+    assert loose.hours == pytest.approx((2 * 60 + 2 * 0.3) / 3600)
+    (alone,) = calibrate(model, fa_per_hour=20.0, speech=speech, output=output)
+    assert (alone.events, alone.misses, alone.frr_interval) == (0, 0, [0.0, 1.0])
+    assert alone.thresholds == loose.thresholds
 
 
 def test_audio_that_is_too_short_is_refused_with_the_hours_needed(model: Path, stream: Path) -> None:
     before = model.read_bytes()
-    with pytest.raises(ValueError, match=r"holds 0\.0\d h without keywords; to support 0\.5 .* it needs 6\.0 h"):
+    with pytest.raises(
+        ValueError, match=r"are 0\.0\d h without keywords; .* 1 .* need at least 0\.3 h, and 3 h to show"
+    ):
         calibrate(model, stream)
     assert model.read_bytes() == before
 
 
-def test_streams_and_models_that_cannot_be_calibrated(model: Path, stream: Path, tmp_path: Path) -> None:
-    labels = (stream / "labels.csv").read_text()
-    (stream / "labels.csv").write_text(labels.replace(",no", ",_unknown_"))
-    with pytest.raises(ValueError, match="never says no"):
-        calibrate(model, stream, fa_per_hour=1000.0)
-    (stream / "labels.csv").write_text(labels)
-    lines = labels.splitlines()
-    (stream / "labels.csv").write_text("\n".join([*lines[:5], *lines[11:15]]) + "\n")  # the loudest are not to be found
-    with pytest.raises(ValueError, match=r"no thresholds keep .*tiny\.onnx at 120 .* raise --fa-per-hour"):
-        calibrate(model, stream, fa_per_hour=120.0, unknown_biases=[0.0])
-    with pytest.raises(ValueError, match="unknown_biases is empty"):
-        calibrate(model, stream, unknown_biases=[])
+def test_what_cannot_be_calibrated(
+    model: Path, stream: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ValueError, match="fa_per_hour is 0"):
         calibrate(model, stream, fa_per_hour=0)
+    with pytest.raises(ValueError, match=r"nothing to hear; name a recording set, running speech \(--speech DIR\)"):
+        calibrate(model)
+    labels = (stream / "labels.csv").read_text()
+    (stream / "labels.csv").write_text(labels.replace(",no", ",_unknown_"))
+    calibrate(model, stream, fa_per_hour=1000.0, output=tmp_path / "c" / "c.onnx")
+    assert "No recording says no, so nobody knows" in capsys.readouterr().out
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["tiny.onnx"]
 
 
 def test_the_command(model: Path, stream: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "kws.calibrate", model, stream, "--smoothing-ms", "300"]
     output = tmp_path / "c.onnx"
-    options = ["--fa-per-hour", "300", "--output", output, "--unknown-biases", "0", "1"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [*command, "--fa-per-hour", "300", "--output", output], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
-    assert "threshold events" in done.stdout
+    assert "promised FA/h" in done.stdout
     assert SpotterModel(output).detector.smoothing_ms == 300
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
-    assert "it needs 6.0 h" in done.stderr
+    assert "need at least 0.3 h" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
@@ -154,6 +153,6 @@ def test_a_shipped_model_is_not_replaced(stream: Path, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     calibrate("tiny", stream, fa_per_hour=300.0)
     assert shipped.read_bytes() == before
-    assert SpotterModel(tmp_path / "tiny.onnx").metadata["card"]["operating_point"]["target_fa_per_hour"] == 300
+    assert SpotterModel(tmp_path / "tiny.onnx").metadata["fa_per_hour"] == 300
     with pytest.raises(ValueError, match=r"tiny\.onnx is already there; name the file"):
         calibrate(shipped, stream, fa_per_hour=300.0)

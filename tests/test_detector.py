@@ -227,9 +227,7 @@ def test_suppression_can_be_given_or_switched_off() -> None:
 # --- log ratios
 
 
-@pytest.mark.parametrize(
-    ("labels", "rivals"), [(LABELS, 2), (("_silence_", "yes", "no"), 1), (("go", "yes", "no"), 2)]
-)
+@pytest.mark.parametrize(("labels", "rivals"), [(LABELS, 2), (("_silence_", "yes", "no"), 1), (("go", "yes", "no"), 2)])
 def test_a_log_ratio_by_its_definition(labels: tuple[str, ...], rivals: int) -> None:
     """One frame of a window of one: the difference of logits, to the labels that are no keywords or to all others."""
     z = np.zeros((5, len(labels)), np.float32)

@@ -96,19 +96,27 @@ def test_a_keyword_that_the_text_holds_is_neither_hit_nor_false_alarm(model: Pat
         assert outcome.hits.sum() == outcome.wrong.sum() == 0
 
 
-def test_running_speech_adds_its_false_alarms_and_hours(model: Path, stream: Path, tmp_path: Path) -> None:
-    before = evaluate_stream(model, stream, output=tmp_path / "out")
+def test_false_alarms_are_counted_in_running_speech_where_it_is_given(
+    model: Path, stream: Path, tmp_path: Path
+) -> None:
+    before = evaluate_stream(model, stream, output=tmp_path / "out")["own_thresholds"]["all"]
     folder = tmp_path / "speech"
     (folder / "deep").mkdir(parents=True)
     for name, spoken in (("deep/one.wav", "yn"), ("two.wav", "ny"), ("three.wav", "yyyy")):
         soundfile.write(folder / name, say(spoken, LENGTH, GAP), RATE, subtype="PCM_16")
     (folder / "transcripts.csv").write_text("file,text\ndeep/one.wav,Yes sir\ntwo.wav,nothing\nthree.wav,\n")
     after = evaluate_stream(model, stream, speech=folder, output=tmp_path / "out")
-    for name, count in (("yes", 0 + 1), ("no", 1 + 2)):  # "yes" is said in the one, and three.wav has no text
+    for name, count in (("yes", 1), ("no", 2)):  # "yes" is said in the one, and three.wav has no text
         assert after["own_thresholds"]["keywords"][name]["false_alarms"] == count
-    assert after["own_thresholds"]["all"]["misses"] == before["own_thresholds"]["all"]["misses"]
-    seconds = 2 * (GAP + 2 * (LENGTH + GAP)) / RATE
-    assert 3600 * (after["negative_hours"] - before["negative_hours"]) == pytest.approx(seconds)
+    assert after["own_thresholds"]["all"]["misses"] == before["misses"]
+    seconds = 2 * ((GAP + 2 * (LENGTH + GAP)) / RATE + 0.3)  # with the pause after each
+    assert 3600 * after["negative_hours"] == pytest.approx(seconds)
+    rows = list(csv.DictReader((tmp_path / "out" / "detections.csv").open()))
+    assert [row["verdict"] for row in rows].count("beside") == before["false_alarms"]
+    at = {(row["file"], row["keyword"]): float(row["time"]) for row in rows if row["file"].startswith("two")}
+    assert at[("two.wav", "no")] == pytest.approx(onset(0), abs=0.2)  # within its own file
+    alone = evaluate_stream(model, speech=folder, output=tmp_path / "out")
+    assert alone["own_thresholds"]["all"]["false_alarms"] == 3
     (folder / "transcripts.csv").unlink()
     with pytest.raises(ValueError, match="has a text for none of its files"):
         evaluate_stream(model, stream, speech=folder, output=tmp_path / "out")

@@ -37,14 +37,14 @@ REDUCED = {
     "kws train data=folder data.root=recordings run_dir=runs/mine": [*SMALL, "data.train_min_clips=0"],
     "kws export runs/mine/best.safetensors": [],
     "kws make-stream data=folder data.root=recordings output=hours/mine": ["keyword_share=1.0", *HOURS],
-    "kws calibrate runs/mine/best.onnx hours/mine --fa-per-hour 0.5": ["--fa-per-hour", "200"],
+    "kws calibrate runs/mine/best.onnx hours/mine": ["--fa-per-hour", "200"],
     "kws listen --model runs/mine/best.onnx": ["--file", "runs/demo/minute.wav", "--fast", "--plain"],
     "kws evaluate model=runs/demo/best.safetensors split=test": [],
     "kws export runs/demo/best.safetensors": [],
     "kws info runs/demo/best.onnx": [],
     "kws make-stream output=hours/val data.root=data": ["data.root=tones", "keyword_share=1.0", *HOURS],
     "kws evaluate-stream gsc12.onnx hours/val": [],
-    "kws calibrate gsc12.onnx hours/val --fa-per-hour 5": ["--fa-per-hour", "200"],
+    "kws calibrate gsc12.onnx hours/val": ["--fa-per-hour", "200"],
     "kws listen --model runs/demo/best.onnx": ["--file", "runs/demo/minute.wav", "--fast", "--plain"],
     "kws web --model runs/demo/best.onnx": None,  # serves until it is stopped: tests/test_web.py
 }  # fmt: skip

@@ -115,7 +115,7 @@ def test_measuring_needs_no_torch(environment):
     sf.write(hours / "a.wav", level, 16000)
     (hours / "labels.csv").write_text("file,onset,offset,keyword\na.wav,1,1.1,yes\na.wav,3,3.1,no\n")
     table = environment.kws("calibrate", "tiny.onnx", "hours", "--fa-per-hour", "200", "--output", "calibrated.onnx")
-    assert "at these thresholds" in table
+    assert "promised FA/h" in table
     assert "FRR (95 %)" in environment.kws("evaluate-stream", "calibrated.onnx", "hours")
     assert (environment.folder / "calibrated-stream" / "det.png").is_file()
     assert "N=1:" in environment.kws("benchmark", "tiny.onnx", "--no-peers")

@@ -29,7 +29,7 @@ NEXT = """When all your words are there:
   kws train data=folder data.root={folder} run_dir=runs/mine
   kws export runs/mine/best.safetensors
   kws make-stream data=folder data.root={folder} output=hours/mine
-  kws calibrate runs/mine/best.onnx hours/mine --fa-per-hour 0.5
+  kws calibrate runs/mine/best.onnx hours/mine
   kws listen --model runs/mine/best.onnx"""
 
 

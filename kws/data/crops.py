@@ -41,7 +41,7 @@ class RecordingCrops:
         sounds, starts, numbers = [], [], []
         self.clip_length, position = clip_length, 0
         for recording in read_recordings(folder, labels):
-            samples = read_int16(recording.path, sample_rate)
+            samples = read_int16(recording.parts[0].path, sample_rate)
             begins = np.arange(0, max(0, len(samples) - clip_length), round(GRID * sample_rate))
             found = crop_labels(recording, begins / sample_rate, clip_length / sample_rate, labels)
             sounds.append(samples)

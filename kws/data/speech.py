@@ -9,16 +9,14 @@ import numpy as np
 
 from kws.data.decode import read_int16
 from kws.errors import DataError
-from kws.recordings.speech import read_speech
+from kws.recordings.speech import pause, read_speech
 from kws.system.arrays import Bool, Int16, Int64
 from kws.system.atomic import whole_folder
 from kws.system.progress import Stage
 
 SPEECH, FORMAT = "speech.int16", 1
-PAUSE = 0.3  # s of faint noise between two files, as a device hears one speaker after another
 MINED_SHARE = 0.5  # of the runs, where there are mined places
 MINED_BEFORE = 0.6  # s of a run that are heard before such a place, at least
-PAUSE_LEVEL = 4.0  # RMS of it, of 32768
 
 
 class RunningSpeech:
@@ -62,12 +60,11 @@ class RunningSpeech:
 
 
 def _pack(paths: list[Path], sample_rate: int, target: Path, progress: bool) -> None:
-    rng = np.random.default_rng(0)
-    pause = np.round(rng.normal(0, PAUSE_LEVEL, round(PAUSE * sample_rate))).astype("<i2").tobytes()
+    between = pause(sample_rate).astype("<i2").tobytes()
     with target.open("wb") as out, Stage("running speech", len(paths), "file", show=progress) as stage:
         for path in paths:
             out.write(read_int16(path, sample_rate).astype("<i2").tobytes())
-            out.write(pause)
+            out.write(between)
             stage.advance()
 
 

@@ -15,7 +15,7 @@ from kws.audio.files import blocks
 from kws.config import whole_frames
 from kws.evaluation.metrics import match_events
 from kws.recordings.labels import Recording
-from kws.recordings.speech import words_said
+from kws.recordings.speech import pause, says
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.posteriors import Smoother
@@ -30,35 +30,43 @@ class Outcome:
 
     The first detection of the event's keyword, from its onset until the tolerance after its end, is a hit. Others in
     that time are wrong (another keyword, or a second time); those in the rest, the negative time, are false alarms: but
-    a keyword that the text of other speech holds was said, though nobody knows just when, and is neither.
+    a keyword that the text of other speech holds was said, though nobody knows just when, and is neither. Where false
+    alarms are counted in running speech, those of other recordings are `beside` it.
     """
 
     hits: Int64
     false_alarms: Int64
     wrong: Int64
     delays: list[list[float]] = field(default_factory=list)  # by keyword: from a hit word's end to its detection, s
-    verdicts: list[tuple[Recording, Detection, str]] = field(default_factory=list)  # hit | wrong | said | false alarm
+    verdicts: list[tuple[Recording, Detection, str]] = field(
+        default_factory=list
+    )  # hit | wrong | said | beside | false alarm
 
 
 class ScoredRecordings:
-    """The logits of a model over every file of a recording set; thread by thread, each file from the zero state."""
+    """The logits of a model over every recording; thread by thread, each recording from the zero state."""
 
     def __init__(
         self,
         model: SpotterModel,
-        files: Sequence[Recording],
+        recordings: Sequence[Recording],
         tolerance: float,
         workers: int = 0,
         progress: bool = True,
+        speech: Sequence[Recording] = (),
     ) -> None:
-        """`model` over `files` in `workers` threads (0: one per core); `tolerance` in seconds."""
-        self.model, self.files, self.tolerance = model, list(files), tolerance
+        """`model` over `recordings` and `speech` in `workers` threads (0: one per core); `tolerance` in seconds.
+
+        Where there is `speech`, false alarms are counted in it alone.
+        """
+        self.model, self.files, self.tolerance = model, [*recordings, *speech], tolerance
+        self._negative = list(speech or recordings)
         self.keywords = [label for label in model.labels if not label.startswith("_")]
         self.events = np.array(
-            [sum(e.keyword == k for f in files for e in f.keywords) for k in self.keywords], np.int64
+            [sum(e.keyword == k for f in self.files for e in f.keywords) for k in self.keywords], np.int64
         )
-        self.seconds = sum(file.seconds for file in files)
-        self.negative_seconds = self.seconds - sum(self._covered(file) for file in files)
+        self.seconds = sum(file.seconds for file in self.files)
+        self.negative_seconds = sum(file.seconds - self._covered(file) for file in self._negative)
         self._workers = workers or cores()
         self._progress = progress
 
@@ -81,9 +89,13 @@ class ScoredRecordings:
         return results
 
     def _logits_of(self, file: Recording) -> NDArray[np.float32]:
-        stream = LogitStream(self.model)
-        parts = [stream.feed(block) for block in blocks(file.path, self.model.sample_rate)]
-        return np.concatenate([*parts, stream.flush()])
+        stream, rate = LogitStream(self.model), self.model.sample_rate
+        logits = []
+        for part in file.parts:
+            logits += [stream.feed(block) for block in blocks(part.path, rate)]
+            if len(file.parts) > 1:
+                logits.append(stream.feed(pause(rate)))
+        return np.concatenate([*logits, stream.flush()])
 
     def _covered(self, file: Recording) -> float:
         """Seconds of a file that are within the time of a keyword."""
@@ -147,6 +159,8 @@ class ScoredRecordings:
                     result.wrong[k] += 1
                 elif self._was_said(file, detection):
                     verdict = "said"
+                elif file not in self._negative:
+                    verdict = "beside"
                 else:
                     verdict = "false alarm"
                     result.false_alarms[k] += 1
@@ -155,13 +169,7 @@ class ScoredRecordings:
     def _was_said(self, file: Recording, detection: Detection) -> bool:
         """Whether the text of speech that is heard then, or ended within the tolerance, holds the keyword."""
         return any(
-            event.onset <= detection.time <= event.offset + self.tolerance
-            and detection.keyword.lower() in words_said(event.text)
+            event.onset <= detection.time <= event.offset + self.tolerance and says(event.text, detection.keyword)
             for event in file.events
             if event.keyword.startswith("_")
         )
-
-
-# Posteriors from 0.27 to 1 - 6e-6 in steps of log-odds, short ones where a model trained with smoothed labels ends.
-LOG_ODDS = np.concatenate([np.arange(-1.0, 5.0, 0.05), np.arange(5.0, 12.01, 0.25)])
-THRESHOLDS: list[float] = (1 / (1 + np.exp(-LOG_ODDS))).tolist()

@@ -31,13 +31,27 @@ class Event(NamedTuple):
     text: str = ""  # what is said, where the keyword does not tell
 
 
-@dataclass(frozen=True)
-class Recording:
-    """One audio file: how long it is, and what is said in it, by onset. Labels that begin with `_` are no keywords."""
+class Part(NamedTuple):
+    """A file, and when it begins in the recording that it is a part of, seconds."""
 
     path: Path
+    start: float
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One stream of audio, of files heard one after another: how long it is, and what is said in it, by onset.
+
+    Labels that begin with `_` are no keywords.
+    """
+
+    parts: list[Part]
     seconds: float
     events: list[Event]
+
+    def part(self, time: float) -> Part:
+        """The file that is heard at `time`, seconds."""
+        return next(part for part in reversed(self.parts) if part.start <= time or part is self.parts[0])
 
     @property
     def keywords(self) -> list[Event]:
@@ -58,7 +72,7 @@ def read_recordings(folder: Path, labels: Sequence[str]) -> list[Recording]:
         raise RecordingsError(f"{folder} holds no audio file ({', '.join(SUFFIXES)})")
     seconds = {path.name: duration(path) for path in paths}
     events = _read_events(folder / LABELS_FILE, seconds, labels)
-    return [Recording(path, seconds[path.name], events[path.name]) for path in paths]
+    return [Recording([Part(path, 0.0)], seconds[path.name], events[path.name]) for path in paths]
 
 
 @contextmanager

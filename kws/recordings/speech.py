@@ -8,13 +8,19 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from kws.audio.files import duration
 from kws.config import UNKNOWN
-from kws.recordings.labels import SUFFIXES, Event, Recording, RecordingsError
+from kws.recordings.labels import SUFFIXES, Event, Part, Recording, RecordingsError
+from kws.system.arrays import Int16
 
 TRANSCRIPTS_FILE = "transcripts.csv"
 TRANSCRIPT_COLUMNS = ("file", "text")
 WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+PAUSE = 0.3  # s of faint noise between two files, as a device hears one speaker after another
+PAUSE_LEVEL = 4.0  # RMS of it, of 32768
+RUN_SECONDS = 600.0  # of files that are heard as one stream
 
 
 class Utterance(NamedTuple):
@@ -24,9 +30,19 @@ class Utterance(NamedTuple):
     text: str
 
 
-def words_said(text: str) -> frozenset[str]:
-    """The words of a text, lower case: `"No, don't GO"` -> `no`, `don't`, `go`."""
-    return frozenset(word.replace("’", "'") for word in WORD.findall(text.lower()))
+def says(text: str, keyword: str) -> bool:
+    """Whether a text holds the words of a keyword one after another: `"Turn it OFF, now!"` says `off` and `it_off`."""
+    return f" {_words(keyword)} " in f" {_words(text)} "
+
+
+def _words(text: str) -> str:
+    return " ".join(WORD.findall(text.lower().replace("’", "'").replace("_", " ")))
+
+
+def pause(sample_rate: int) -> Int16:
+    """What is heard between two files: int16 `[S]`, the same every time."""
+    noise = np.random.default_rng(0).normal(0, PAUSE_LEVEL, round(PAUSE * sample_rate))
+    return np.round(noise).astype(np.int16)
 
 
 def read_speech(place: Path, setting: str) -> list[Utterance]:
@@ -58,16 +74,21 @@ def read_speech(place: Path, setting: str) -> list[Utterance]:
 
 
 def transcribed(place: Path, setting: str) -> list[Recording]:
-    """The running speech whose text is known, each file one event of other speech, to count false alarms in.
+    """The running speech whose text is known, to count false alarms in: each file an event of other speech.
 
-    Files without text are left out: nobody can tell whether a keyword that is detected there was said. Raises
-    `RecordingsError` if that leaves none, and as `read_speech` does.
+    Files follow one another, with a pause between, in streams of some ten minutes. Those without text are left out:
+    nobody can tell whether a keyword that is detected there was said. Raises `RecordingsError` if that leaves none, and
+    as `read_speech` does.
     """
-    recordings = []
+    recordings: list[Recording] = []
     for path, text in read_speech(place, setting):
         if text:
-            seconds = duration(path)
-            recordings.append(Recording(path, seconds, [Event(UNKNOWN, 0.0, seconds, text)]))
+            if not recordings or recordings[-1].seconds >= RUN_SECONDS:
+                recordings.append(Recording([], 0.0, []))
+            run, seconds = recordings[-1], duration(path)
+            end = run.seconds + seconds
+            event = Event(UNKNOWN, run.seconds, end, text)
+            recordings[-1] = Recording([*run.parts, Part(path, run.seconds)], end + PAUSE, [*run.events, event])
     if not recordings:
         raise RecordingsError(
             f"{setting} {place} has a text for none of its files; write what is said in them into {TRANSCRIPTS_FILE}"
