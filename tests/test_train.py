@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from commands import kws
 from safetensors.torch import load_file
 from tone_words import write_tone_words
 
-from kws import cli
 from kws.config import TrainerConfig
 from kws.model.checkpoint import load_checkpoint, read_header
 from kws.training.device import best_precision
@@ -57,15 +57,23 @@ def command(*arguments):
     return [sys.executable, "-m", "kws.train", *options(*arguments)]
 
 
-def train(*arguments):
+def run(*arguments):
+    """A run in a process of its own, to the end."""
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=250)
 
 
-def fails(monkeypatch, capsys, *arguments):
+def train(*arguments):
+    """A run in this process, which must succeed; what it prints."""
+    result = kws("train", *options(*arguments))
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def fails(*arguments):
     """The error of a run in this process, which must end with status 1, one sentence and no traceback."""
-    monkeypatch.setattr(sys, "argv", ["kws"])  # Hydra gets its arguments there
-    assert cli.main(["train", *options(*arguments)]) == 1
-    lines = capsys.readouterr().err.splitlines()
+    result = kws("train", *options(*arguments))
+    assert result.returncode == 1
+    lines = result.stderr.splitlines()
     (error,) = (line for line in lines if line.startswith("error: "))
     assert not any("Traceback" in line for line in lines)
     return error
@@ -74,7 +82,7 @@ def fails(monkeypatch, capsys, *arguments):
 @pytest.fixture(scope="module")
 def finished(tones, tmp_path_factory):
     run_dir = tmp_path_factory.mktemp("run") / "whole"
-    result = train(tones, run_dir)
+    result = run(tones, run_dir)
     assert result.returncode == 0, result.stderr
     return run_dir, result
 
@@ -104,15 +112,13 @@ def test_a_log_file_gets_one_line_for_each_epoch(finished):
     assert all(re.fullmatch(r"[a-z ]+: [0-9,]+ clips in \d+ s", line) for line in finished[1].stderr.splitlines())
 
 
-def test_bfloat16_learns_too_says_no_more_and_is_gone_on_with(tones, tmp_path, monkeypatch, capsys):
-    result = train(tones, tmp_path / "run", "trainer.precision=bf16-mixed")
-    assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == EPOCHS + 2
+def test_bfloat16_learns_too_says_no_more_and_is_gone_on_with(tones, tmp_path):
+    printed = train(tones, tmp_path / "run", "trainer.precision=bf16-mixed")
+    assert len(printed.splitlines()) == EPOCHS + 2
     assert json.loads((tmp_path / "run" / "result.json").read_text())["validation_accuracy"] > 0.7
-    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "resume=true", "trainer.precision=32-true")
+    error = fails(tones, tmp_path / "run", "resume=true", "trainer.precision=32-true")
     assert "trainer.precision differs" in error
-    assert cli.main(["train", *options(tones, tmp_path / "run", "resume=true")]) == 0
-    assert "on cpu in bf16-mixed" in capsys.readouterr().out
+    assert "on cpu in bf16-mixed" in train(tones, tmp_path / "run", "resume=true")
 
 
 @pytest.mark.parametrize(
@@ -134,15 +140,15 @@ def test_bfloat16_is_for_processors_that_compute_it(monkeypatch, instructions, c
 
 def test_two_processes_share_a_run(tones, tmp_path):
     """By lightning's Fabric; the batch of 16 is 8 lanes in each."""
-    result = train(tones, tmp_path / "run", "trainer.devices=2", "trainer.epochs=1")
+    result = run(tones, tmp_path / "run", "trainer.devices=2", "trainer.epochs=1")
     assert result.returncode == 0, result.stderr
     assert len(re.findall("epoch   1/1", result.stdout)) == 1
     assert load_checkpoint(tmp_path / "run" / "best.safetensors")[1]["info"]["epoch"] == 1
 
 
-def test_an_accelerator_that_is_not_there_is_refused(tones, tmp_path, monkeypatch, capsys):
+def test_an_accelerator_that_is_not_there_is_refused(tones, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: None)
-    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "trainer.accelerator=gpu")
+    error = fails(tones, tmp_path / "run", "trainer.accelerator=gpu")
     assert error == "error: trainer.accelerator is gpu, and torch finds none; choose cpu"
 
 
@@ -165,9 +171,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert read_header(last)["info"]["epoch"] < EPOCHS
-    result = train(tones, run_dir, "resume=true")
-    assert result.returncode == 0, result.stderr
-    assert "resuming" in result.stdout
+    assert "resuming" in train(tones, run_dir, "resume=true")
     whole, resumed = load_file(finished[0] / "last.safetensors"), load_file(last)
     assert whole.keys() == resumed.keys()
     for name, value in whole.items():
@@ -179,19 +183,18 @@ def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path
     assert epochs == ["1", "2", "3", "4"]
 
 
-def test_resuming_with_other_options_is_refused(tones, finished, monkeypatch, capsys):
-    error = fails(monkeypatch, capsys, tones, finished[0], "resume=true", "model.hidden_size=20")
+def test_resuming_with_other_options_is_refused(tones, finished):
+    error = fails(tones, finished[0], "resume=true", "model.hidden_size=20")
     assert "model.hidden_size differs" in error
 
 
 def test_the_best_checkpoint_is_corrected_for_the_shares_of_labels(tones, finished, tmp_path):
-    result = train(tones, tmp_path / "plain", "trainer.prior_correction=false")
-    assert result.returncode == 0, result.stderr
-    assert "(no prior correction)" in result.stdout.splitlines()[-1]
+    printed = train(tones, tmp_path / "plain", "trainer.prior_correction=false")
+    assert "(no prior correction)" in printed.splitlines()[-1]
     plain, corrected = (load_file(folder / "best.safetensors") for folder in (tmp_path / "plain", finished[0]))
     said = re.search(r"prior correction applied at temperature (\S+): (\S+) without it", finished[1].stdout)
     assert said, finished[1].stdout
-    assert said[2] in result.stdout.splitlines()[-1]
+    assert said[2] in printed.splitlines()[-1]
     assert [name for name in plain if (plain[name] != corrected[name]).any()] == ["model.classifier.head.bias"]
     difference = corrected["model.classifier.head.bias"] - plain["model.classifier.head.bias"]
     # Of unknown words and silence a quarter and 15 % in training, a tenth in evaluation; of few clips, rounded.
@@ -218,8 +221,7 @@ def test_running_speech_is_no_keyword_and_noise_and_rooms_come_from_files(tones,
         soundfile.write(tmp_path / name, sound, 16000)
     places = [f"data.speech={tmp_path / 'speech'}", f"augment.noise_dir={tmp_path / 'noise'}"]
     places += [f"augment.rir_dir={tmp_path / 'rooms'}", "augment.noise_probability=0.5", "data.speech_mined=50"]
-    result = train(tones, tmp_path / "run", *places)
-    assert result.returncode == 0, result.stderr
+    train(tones, tmp_path / "run", *places)
     heard = torch.from_numpy(melody(20, 4)).float()[None]
     keywords = {}
     for name, run_dir in (("clips alone", finished[0]), ("running speech", tmp_path / "run")):
@@ -241,18 +243,17 @@ def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):
     accuracies = {}
     for weight in (0, 1):
         run_dir = tmp_path / f"weight-{weight}"
-        result = train(swapped, run_dir, teacher, f"distillation.weight={weight}", "data.cache_dir=" + str(tmp_path))
-        assert result.returncode == 0, result.stderr
+        train(swapped, run_dir, teacher, f"distillation.weight={weight}", f"data.cache_dir={tmp_path}")
         accuracies[weight] = json.loads((run_dir / "result.json").read_text())["validation_accuracy"]
     assert accuracies[0] > 0.7
     assert accuracies[1] < 0.5
 
 
-def test_a_teacher_of_other_labels_is_refused(tones, finished, tmp_path, monkeypatch, capsys):
+def test_a_teacher_of_other_labels_is_refused(tones, finished, tmp_path):
     teacher = f"distillation.teacher={finished[0] / 'best.safetensors'}"
-    error = fails(monkeypatch, capsys, tones, tmp_path / "run", teacher, "data.keywords=['no','yes']")
+    error = fails(tones, tmp_path / "run", teacher, "data.keywords=['no','yes']")
     assert "choose a teacher that was trained on the same data" in error
-    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "distillation.teacher=none.safetensors")
+    error = fails(tones, tmp_path / "run", "distillation.teacher=none.safetensors")
     assert "none.safetensors does not exist" in error
 
 
@@ -260,30 +261,27 @@ def test_a_run_can_start_from_another(tones, finished, tmp_path):
     """With a learning rate of nothing, the weights stay those of the checkpoint."""
     best = finished[0] / "best.safetensors"
     options = ("trainer.epochs=1", "trainer.learning_rate=1e-12", f"init_from={best}")
-    result = train(tones, tmp_path / "run", *options)
-    assert result.returncode == 0, result.stderr
+    train(tones, tmp_path / "run", *options)
     before, after = load_file(best), load_file(tmp_path / "run" / "best.safetensors")
     for name in ("model.classifier.head.weight", "model.normalize.mean"):
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=1e-6)
 
 
-def test_starting_from_another_shape_is_refused(tones, finished, tmp_path, monkeypatch, capsys):
+def test_starting_from_another_shape_is_refused(tones, finished, tmp_path):
     best = finished[0] / "best.safetensors"
-    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "model.hidden_size=20", f"init_from={best}")
+    error = fails(tones, tmp_path / "run", "model.hidden_size=20", f"init_from={best}")
     assert "has another model than this run" in error
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tones, tmp_path, monkeypatch, capsys):
-    error = fails(monkeypatch, capsys, tones, tmp_path / "run", "trainer.learning_rate=1e30", "trainer.gradient_clip=0")
+def test_a_loss_that_is_not_finite_stops_the_run(tones, tmp_path):
+    error = fails(tones, tmp_path / "run", "trainer.learning_rate=1e30", "trainer.gradient_clip=0")
     assert re.search(r"the loss is (nan|inf) at step 1 \(learning rate 2\.\d\de\+29, gradient norm (nan|inf)\)", error)
 
 
-def test_a_sweep_ends_with_a_table(tones, tmp_path):
-    swept = ("model.hidden_size=8,12", "trainer.epochs=1")
-    arguments = [*command(tones, "''", *swept), "--multirun"]
-    result = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, timeout=250)
-    assert result.returncode == 0, result.stderr
-    table = result.stdout[result.stdout.index("overrides") :]
+def test_a_sweep_ends_with_a_table(tones, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = train(tones, "''", "model.hidden_size=8,12", "trainer.epochs=1", "--multirun")
+    table = printed[printed.index("overrides") :]
     assert "model.hidden_size=8" in table
     assert "model.hidden_size=12" in table
     (sweep,) = tmp_path.glob("multirun/*/*/sweep.csv")
@@ -291,11 +289,8 @@ def test_a_sweep_ends_with_a_table(tones, tmp_path):
 
 
 def test_early_stopping(tones, tmp_path):
-    result = train(
-        tones, tmp_path / "run", "trainer.epochs=30", "trainer.early_stopping_epochs=1", "trainer.learning_rate=1e-9"
-    )
-    assert result.returncode == 0, result.stderr
-    assert "stopping early" in result.stdout
+    stopped = ("trainer.epochs=30", "trainer.early_stopping_epochs=1", "trainer.learning_rate=1e-9")
+    assert "stopping early" in train(tones, tmp_path / "run", *stopped)
 
 
 @pytest.mark.parametrize(
@@ -313,8 +308,8 @@ def test_early_stopping(tones, tmp_path):
         ("data.clip_ms=990", "data.clip_ms 990"),
     ],
 )
-def test_bad_values_end_in_one_sentence(tones, tmp_path, monkeypatch, capsys, override, message):
-    assert message in fails(monkeypatch, capsys, tones, tmp_path / "run", override)
+def test_bad_values_end_in_one_sentence(tones, tmp_path, override, message):
+    assert message in fails(tones, tmp_path / "run", override)
     assert not list(tmp_path.glob("run/*.safetensors"))
 
 
