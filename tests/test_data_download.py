@@ -55,6 +55,7 @@ def server():
 
 def fetch(root, url, **options):
     """Download into `root` and load, as training does."""
+    (root / "data").mkdir(exist_ok=True)
     config = SpeechCommandsConfig(
         root=str(root / "data"), cache_dir=str(root / "cache"), url=url, keywords=["yes", "no"], workers=1, **options
     )
@@ -94,6 +95,16 @@ def test_from_a_server(tmp_path, archive, server, capsys):
     again = fetch(tmp_path, "http://127.0.0.1:1/not/asked/again")
     waveforms = again.splits["train"].waveforms(range(12))
     np.testing.assert_array_equal(waveforms, corpus.splits["train"].waveforms(range(12)))
+
+
+def test_a_named_folder_that_is_not_there_is_not_made(tmp_path, archive, server, monkeypatch):
+    url = with_hash(server(archive), archive)
+    with pytest.raises(DataError, match=r"data\.root \S*nowhere is not a folder; choose .* or make that folder"):
+        speech_commands.find(SpeechCommandsConfig(root=str(tmp_path / "nowhere"), url=url))
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    assert speech_commands.find(SpeechCommandsConfig(url=url), progress=False).own_words == {"bed", "no", "yes"}
+    assert (tmp_path / "data" / HOME).is_dir()
 
 
 def test_progress_is_shown(tmp_path, archive, server, capsys):

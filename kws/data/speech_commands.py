@@ -26,6 +26,8 @@ def looks_like_speech_commands(folder: Path) -> bool:
 def find(config: SpeechCommandsConfig, progress: bool = True) -> Listing:
     """List the data set in `config.root`, after downloading it if it is not there and `config.download` allows it.
 
+    Only the default folder is made: one that is named and is not there is more often misspelt than meant.
+
     It lies in `root/SpeechCommands/speech_commands_<version>` (as torchaudio puts it),
     `root/speech_commands_<version>` or `root` itself. Raises `DataError` if it is not there and cannot be had.
     """
@@ -36,6 +38,8 @@ def find(config: SpeechCommandsConfig, progress: bool = True) -> Listing:
         remedy = "choose data=synthetic (made here, nothing to download) or set data.root to a local copy"
         if not config.download:
             raise DataError(f"{root} holds no Speech Commands {config.version}, and data.download is false; {remedy}")
+        if not root.is_dir() and config.root != SpeechCommandsConfig.root:
+            raise DataError(f"data.root {root} is not a folder; {remedy}, or make that folder to download into it")
         from kws.data.download import fetch
 
         url = config.url or URL.format(version=config.version)
