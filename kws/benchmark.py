@@ -22,15 +22,14 @@ from kws.errors import KwsError
 from kws.runtime.shipped import find_model
 
 PEERS = ("pymicro-wakeword", "silero-vad", "pyopen-wakeword", "pocketsphinx")
-BLOCKS_MS = (20, 80, 1000)  # a checkpoint is exported for these, as nearly as its frames allow
 
 
 def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Path | None = None) -> dict[str, Any]:
     """Measure models: prints the tables and returns the figures.
 
     Args:
-        models: ONNX files, names of shipped models, or checkpoints; a checkpoint is exported for several blocks, in
-            float32 and int8, and for batches, by `kws export` in processes of its own (which need torch; we do not).
+        models: ONNX files, names of shipped models, or checkpoints; a checkpoint is exported in float32, in int8 and
+            for batches, in a process of its own (which needs torch; we do not). For other blocks export it yourself.
         peers: measure those of the extra `bench` too that are installed.
         output: a JSON file for the figures.
     """
@@ -72,28 +71,19 @@ def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Pa
 
 
 def _exports(checkpoint: Path, folder: Path) -> list[Path]:
-    """Files made of a checkpoint: float32 and int8 for every block, and float32 for batches of two block sizes."""
-    facts = describe(_export(checkpoint, folder / "frame.onnx"))
-    hop_ms, stride = facts["frontend"]["hop_ms"], round(facts["frame_ms"] / facts["frontend"]["hop_ms"])
-    hops = [max(1, round(block_ms / facts["frame_ms"])) * stride for block_ms in BLOCKS_MS]
-    paths = [
-        _export(checkpoint, folder / f"{precision}-{n * hop_ms:g}ms.onnx", hops_per_step=n, precision=precision)
-        for n in hops
-        for precision in ("float32", "int8")
+    """Files that `kws export` makes of a checkpoint, all in one process, for torch is slow to start."""
+    options = {"float32": [], "int8": ["--precision", "int8"], "batch": ["--batch-size", "0"]}
+    paths = [folder / f"{name}.onnx" for name in options]
+    calls = [
+        ["export", str(checkpoint), "--output", str(path), *flags]
+        for path, flags in zip(paths, options.values(), strict=True)
     ]
-    for n in (stride, hops[1]):
-        paths.append(_export(checkpoint, folder / f"batch-{n * hop_ms:g}ms.onnx", hops_per_step=n, batch_size=0))
-    return paths
-
-
-def _export(checkpoint: Path, output: Path, **options: Any) -> Path:
-    """`kws export` in a process of its own. Raises `KwsError` with what it says."""
-    flags = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, "-m", "kws.export", str(checkpoint), "--output", str(output), *flags]
+    code = "import json, sys; from kws import cli; sys.exit(any(map(cli.main, json.loads(sys.argv[1]))))"
+    command = [sys.executable, "-c", code, json.dumps(calls)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise KwsError(_last_line(done).removeprefix("error: "))
-    return output
+    return paths
 
 
 def _last_line(done: subprocess.CompletedProcess[str]) -> str:

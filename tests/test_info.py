@@ -14,10 +14,12 @@ from kws import benchmark, cli
 from kws.apps.info import describe
 from kws.config import FrontendConfig, RecurrentConfig
 from kws.export import export_onnx
+from kws.model.checkpoint import save_checkpoint
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.operations import multiplications
 
 LABELS = ("_silence_", "yes", "no")
+PLAIN = ["float32", "int8", "batch"]  # what a benchmark makes of a checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,9 @@ def spotter():
 @pytest.fixture(scope="module")
 def exported(spotter, tmp_path_factory):
     folder = tmp_path_factory.mktemp("info")
-    for name, options in {
-        "plain": {},
-        "int8": {"precision": "int8"},
-        "features": {"variant": "features"},
-        "slow": {"hops_per_step": 8},
-        "batch": {"batch_size": 0},
-    }.items():
+    save_checkpoint(folder / "best.safetensors", spotter)
+    assert [path.stem for path in benchmark._exports(folder / "best.safetensors", folder)] == PLAIN
+    for name, options in {"features": {"variant": "features"}, "slow": {"hops_per_step": 8}}.items():
         export_onnx(
             spotter, folder / f"{name}.onnx", card={"licence": "Apache-2.0", "data": {"source": "x"}}, **options
         )
@@ -54,7 +52,7 @@ def by_hand():
 def test_multiplications_equal_a_count_by_hand(exported):
     hand = by_hand()
     assert describe(exported / "features.onnx")["multiplications_per_second"] == hand["features"]
-    for name in ("plain", "int8", "slow", "batch"):
+    for name in (*PLAIN, "slow"):
         assert describe(exported / f"{name}.onnx")["multiplications_per_second"] == sum(hand.values())
 
 
@@ -82,7 +80,7 @@ def test_it_tells_what_the_file_holds(spotter, exported):
 
 
 def test_the_command_prints_text_or_json(exported, capsys):
-    for name in ("plain", "int8", "features", "batch"):
+    for name in (*PLAIN, "features"):
         assert cli.main(["info", str(exported / f"{name}.onnx")]) == 0
         text = capsys.readouterr().out
         assert "labels" in text
@@ -130,7 +128,7 @@ def test_errors_are_one_sentence(tmp_path, capsys):
 def test_info_needs_neither_torch_nor_onnx(exported):
     code = (
         "import sys; from kws.apps.info import describe; "
-        f"describe({str(exported / 'plain.onnx')!r}); sys.exit(bool({{'torch', 'onnx', 'hydra'}} & set(sys.modules)))"
+        f"describe({str(exported / 'float32.onnx')!r}); sys.exit(bool({{'torch', 'onnx', 'hydra'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -145,14 +143,14 @@ def test_the_benchmark_measures_a_file_and_skips_what_is_absent(exported, tmp_pa
         return ran(measure, model)
 
     monkeypatch.setattr(benchmark, "_run", without_peers)
-    report = benchmark.benchmark([exported / "plain.onnx"], output=tmp_path / "figures.json")
+    report = benchmark.benchmark([exported / "float32.onnx"], output=tmp_path / "figures.json")
     titles = [row["title"] for row in report["rows"]]
-    assert titles[0] == "kws plain.onnx"
-    assert titles[1:] in ([], ["kws plain.onnx, C engine"])  # where there is a compiler
+    assert titles[0] == "kws float32.onnx"
+    assert titles[1:] in ([], ["kws float32.onnx, C engine"])  # where there is a compiler
     for row in report["rows"]:
         assert 0 < row["rtf"] < 1
         assert row["median_us"] <= row["p95_us"]
-        assert row["bytes"] == (exported / "plain.onnx").stat().st_size
+        assert row["bytes"] == (exported / "float32.onnx").stat().st_size
         assert 10 < row["memory_mb"] < 200
     assert set(report["skipped"]) == {"no-such-peer", "pocketsphinx"}
     assert json.loads((tmp_path / "figures.json").read_text()) == report
@@ -162,5 +160,5 @@ def test_the_benchmark_measures_a_file_and_skips_what_is_absent(exported, tmp_pa
 
 
 def test_the_count_needs_no_metadata(exported):
-    per_step = multiplications(onnx.load(exported / "plain.onnx"))
+    per_step = multiplications(onnx.load(exported / "float32.onnx"))
     assert per_step * 50 == sum(by_hand().values())
