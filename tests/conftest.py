@@ -1,5 +1,6 @@
-"""Real speech for the tests that need it: found by KWS_SPEECH_COMMANDS, or unpacked once per machine from ../shared."""
+"""What several test files need and is slow to get: real speech, exported models."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -13,7 +14,10 @@ CACHE = Path.home() / ".cache" / "kws-tests" / "speech-commands-recorded"
 
 @pytest.fixture(scope="session")
 def speech_commands_root():
-    """A folder with `SpeechCommands/speech_commands_v0.02`, or one that data.root takes as well."""
+    """A folder with `SpeechCommands/speech_commands_v0.02`, or one that data.root takes as well.
+
+    Found by KWS_SPEECH_COMMANDS, or unpacked once per machine from ../shared.
+    """
     if given := os.environ.get("KWS_SPEECH_COMMANDS"):
         return Path(given)
     unpacked = CACHE / "SpeechCommands" / "speech_commands_v0.02"
@@ -25,3 +29,20 @@ def speech_commands_root():
         if not unpacked.is_dir():
             pytest.skip(f"no real speech: {script} failed")
     return CACHE
+
+
+@pytest.fixture(scope="session")
+def exported_shape(tmp_path_factory):
+    """The spotter of a shape, by name, and the ONNX file that is made of it once."""
+
+    @functools.cache
+    def make(name):
+        from shapes import SHAPES, spotter
+
+        from kws.onnx_export.onnx_file import export_onnx
+
+        made, path = spotter(*SHAPES[name]), tmp_path_factory.mktemp("shape") / "model.onnx"
+        export_onnx(made, path)
+        return made, path
+
+    return make

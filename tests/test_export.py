@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy_lstm import lstm
+from shapes import SHAPES
 
 from kws import __version__
 from kws.config import FrontendConfig, RecurrentConfig, model_from_dict
@@ -17,17 +18,12 @@ from kws.onnx_export import onnx_file, parity
 from kws.streaming import SpotterModel
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
-FRONTENDS = {
-    "log_mel": FrontendConfig(),
-    "mfcc": FrontendConfig(kind="mfcc", f_max=8000),
-    "spectrogram": FrontendConfig(kind="spectrogram", win_ms=16, n_fft=256),
-}
 
 
-def make(frontend=None, **model):
+def make(**model):
     torch.manual_seed(0)
     options = {"hidden_size": 8, "conv_channels": [4], "conv_kernel": 3, "projection_size": 6, **model}
-    spotter = KeywordSpotter(frontend or FrontendConfig(), RecurrentConfig(**options), LABELS)
+    spotter = KeywordSpotter(FrontendConfig(), RecurrentConfig(**options), LABELS)
     spotter.fit_normalization([torch.randn(4, 1600) * 0.1])
     return spotter.eval()
 
@@ -60,18 +56,9 @@ def test_fifty_chained_steps_equal_torch(exported):
     assert chain(*exported) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["mfcc", "spectrogram"])
-def test_every_front_end_exports(name, tmp_path):
-    spotter = make(FRONTENDS[name])
-    export_onnx(spotter, tmp_path / "m.onnx")
-    assert chain(spotter, tmp_path / "m.onnx") < 1e-4
-
-
-@pytest.mark.parametrize("cell", ["gru", "rnn", "lstm"])
-def test_every_cell_exports_with_two_layers(cell, tmp_path):
-    spotter = make(cell=cell, num_layers=2)
-    export_onnx(spotter, tmp_path / "m.onnx")
-    assert chain(spotter, tmp_path / "m.onnx") < 1e-4
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_front_end_cell_and_depth_exports(name, exported_shape):
+    assert chain(*exported_shape(name)) < 1e-4
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import kws
 from readme_commands import blocks, readme_commands, unlike
 from tone_words import write_tone_words
 
@@ -19,7 +20,7 @@ HOURS = ["positive_hours=0.08", "negative_hours=0.02", "file_minutes=1.2", "work
 REDUCED = {
     "make demo": [*SMALL, *SPOKEN],
     "make test": None,  # these are the tests
-    "make help": [],
+    "make help": ["--no-print-directory"],
     "kws --help": [],
     "kws spot --model runs/demo/best.onnx runs/demo/minute.wav": ["--threshold", "0.05"],
     "kws make-stream recipe=training output=hours/train": [
@@ -63,16 +64,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def reduced(command):
-    if command.startswith("make "):
-        target = command.split()[1]
-        if target == "demo":
-            return [sys.executable, str(REPO / "scripts" / "demo.py"), *REDUCED[command]]
-        return ["make", "--no-print-directory", "-C", str(REPO), target]
+def run_reduced(command):
+    """The command in its short form, run here if it is `kws`: what it printed."""
     program, *arguments = shlex.split(command)
-    start = [sys.executable] if program == "python" else [sys.executable, "-m", "kws.cli"]
     names = {option.split("=")[0] for option in REDUCED[command] if "=" in option}
-    return [*start, *(a for a in arguments if a.split("=")[0] not in names), *REDUCED[command]]
+    arguments = [*(a for a in arguments if a.split("=")[0] not in names), *REDUCED[command]]
+    if program == "kws":
+        return kws(*arguments)
+    if command == "make demo":
+        whole = [sys.executable, str(REPO / "scripts" / "demo.py"), *REDUCED[command]]
+    else:
+        whole = [sys.executable, *arguments] if program == "python" else [program, "-C", str(REPO), *arguments]
+    return subprocess.run(whole, capture_output=True, text=True, timeout=600)
 
 
 def test_every_command_has_a_form_to_run():
@@ -80,16 +83,16 @@ def test_every_command_has_a_form_to_run():
 
 
 @pytest.mark.timeout(1500)
-def test_the_commands_run_one_after_the_other_and_print_what_is_shown(folder):
+def test_the_commands_run_one_after_the_other_and_print_what_is_shown(folder, monkeypatch):
+    monkeypatch.chdir(folder)
     stale = []
     for command, shown in readme_commands().items():
         if REDUCED[command] is None:
             continue
-        result = subprocess.run(reduced(command), cwd=folder, capture_output=True, text=True, timeout=600)
+        result = run_reduced(command)
         assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
         if command == "python -m kws.train experiment=gsc12":
-            export = ["-m", "kws.export", "runs/gsc12/best.safetensors", "--output", "gsc12.onnx"]
-            subprocess.run([sys.executable, *export], cwd=folder, check=True, capture_output=True)
+            assert kws("export", "runs/gsc12/best.safetensors", "--output", "gsc12.onnx").returncode == 0
         if command == "make demo":
             shown = ["...", *blocks("text")[0].splitlines()]
         if command in EXACT:
@@ -99,7 +102,7 @@ def test_the_commands_run_one_after_the_other_and_print_what_is_shown(folder):
         elif shown:
             stale += [f"{command}: {line}" for line in unlike(shown, result.stdout) if not line.endswith(DETECTED)]
     assert not stale, "README and the commands print other lines:\n" + "\n".join(stale)
-    subprocess.run([sys.executable, "-c", blocks("python")[0]], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-c", blocks("python")[0]], check=True)
 
 
 def test_lines_of_markdown_are_at_most_120_columns():

@@ -34,7 +34,7 @@ def wheel(tmp_path_factory):
 def environment(wheel, tmp_path_factory):
     """A clean environment, into which the tests below install the wheel, first without and then with an extra."""
     folder = tmp_path_factory.mktemp("clean")
-    venv.create(folder / "env", with_pip=True)
+    venv.create(folder / "env")
     return Environment(wheel, folder)
 
 
@@ -51,11 +51,12 @@ class Environment:
 
     def install(self, extra):
         """The packages that are there then, by name."""
-        done = self.run(self.python, "-m", "pip", "install", "--quiet", f"{self.wheel}{extra}")
+        pip = (sys.executable, "-m", "pip", "--python", self.python)
+        done = self.run(*pip, "install", "--quiet", "--no-compile", f"{self.wheel}{extra}")
         if done.returncode and "No matching distribution" in done.stderr:
             pytest.skip("no package registry within reach to install numpy and onnxruntime from")
         assert done.returncode == 0, done.stderr
-        listed = self.run(self.python, "-m", "pip", "list", "--format=json").stdout
+        listed = self.run(*pip, "list", "--format=json").stdout
         return {package["name"].lower() for package in json.loads(listed)}
 
     def kws(self, *arguments):
