@@ -11,12 +11,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from kws.errors import KwsError
+from kws.errors import KwsError, above, between, one_of
 
 SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
 BACKGROUND_NOISE = "_background_noise_"
 SPLITS = ("train", "validation", "test")
+
+
+def is_keyword(label: str) -> bool:
+    """Whether a label is to be detected: one that does not begin with `_`."""
+    return not label.startswith("_")
+
+
+def keywords_of(labels: Iterable[str]) -> list[str]:
+    """The labels that are to be detected."""
+    return [label for label in labels if is_keyword(label)]
 
 
 def exact_samples(milliseconds: float, sample_rate: int, name: str = "duration") -> int:
@@ -35,15 +45,10 @@ def whole_frames(milliseconds: float, sample_rate: int, frame_length: int) -> in
     return max(1, math.ceil(milliseconds * sample_rate / 1000 / frame_length - 1e-9))
 
 
-def _one_of(name: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in (allowed := tuple(allowed)):
-        raise KwsError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
-
-
-def _between(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    if not low <= value <= high:
-        bounds = f"at least {low}" if high == float("inf") else f"between {low} and {high}"
-        raise KwsError(f"{name} is {value}; it must be {bounds}")
+def _bounds(group: str, options: object, **bounds: tuple[float, ...]) -> None:
+    """Check options of a group, by name, each against its lowest value and, where there is one, its highest."""
+    for name, low_high in bounds.items():
+        between(f"{group}.{name}", getattr(options, name), *low_high)
 
 
 @dataclass
@@ -62,10 +67,10 @@ class FrontendConfig:
     log_offset: float = 1e-6  # added to the power before the logarithm
 
     def __post_init__(self) -> None:
-        _one_of("frontend.kind", self.kind, ("log_mel", "mfcc", "spectrogram"))
-        _between("frontend.sample_rate", self.sample_rate, 1000)
-        if self.hop_ms <= 0 or self.win_ms <= 0:
-            raise KwsError(f"frontend.win_ms {self.win_ms} and frontend.hop_ms {self.hop_ms} must be above 0")
+        one_of("frontend.kind", self.kind, ("log_mel", "mfcc", "spectrogram"))
+        between("frontend.sample_rate", self.sample_rate, 1000)
+        above("frontend.win_ms", self.win_ms)
+        above("frontend.hop_ms", self.hop_ms)
         if self.hop_length > self.win_length:
             raise KwsError(f"frontend.hop_ms {self.hop_ms} is longer than frontend.win_ms {self.win_ms}")
         if self.n_fft < self.win_length:
@@ -74,10 +79,8 @@ class FrontendConfig:
             raise KwsError(f"frontend.f_min {self.f_min} Hz must be at least 0 and below f_max {self.f_max} Hz")
         if self.f_max > self.sample_rate / 2:
             raise KwsError(f"frontend.f_max {self.f_max} Hz is above the Nyquist frequency {self.sample_rate / 2} Hz")
-        _between("frontend.n_mels", self.n_mels, 1, self.n_bins)
-        _between("frontend.n_mfcc", self.n_mfcc, 1, self.n_mels)
-        if self.log_offset <= 0:
-            raise KwsError(f"frontend.log_offset is {self.log_offset}; it must be above 0")
+        _bounds("frontend", self, n_mels=(1, self.n_bins), n_mfcc=(1, self.n_mels))
+        above("frontend.log_offset", self.log_offset)
 
     @property
     def win_length(self) -> int:
@@ -116,10 +119,9 @@ class ModelConfig:
     pool_ms: float = 500.0  # over the last pool_ms of a clip, and the detector's default window
 
     def __post_init__(self) -> None:
-        _one_of("model.pooling", self.pooling, ("sum", "mean"))
-        _between("model.dropout", self.dropout, 0, 0.95)
-        if self.pool_ms <= 0:
-            raise KwsError(f"model.pool_ms is {self.pool_ms}; it must be above 0")
+        one_of("model.pooling", self.pooling, ("sum", "mean"))
+        between("model.dropout", self.dropout, 0, 0.95)
+        above("model.pool_ms", self.pool_ms)
 
     def to_dict(self) -> dict[str, Any]:
         """Architecture and options as plain JSON types; `model_from_dict` reads them."""
@@ -143,14 +145,12 @@ class RecurrentConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
-        _between("model.hidden_size", self.hidden_size, 1)
-        _between("model.num_layers", self.num_layers, 1)
-        _between("model.conv_kernel", self.conv_kernel, 1)
-        _between("model.time_stride", self.time_stride, 1)
-        _between("model.projection_size", self.projection_size, 0)
+        one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
+        _bounds(
+            "model", self, hidden_size=(1,), num_layers=(1,), conv_kernel=(1,), time_stride=(1,), projection_size=(0,)
+        )
         for channels in self.conv_channels:
-            _between("model.conv_channels", channels, 1)
+            between("model.conv_channels", channels, 1)
         if not self.conv_channels and self.time_stride != 1:
             raise KwsError(f"model.time_stride {self.time_stride} needs model.conv_channels, which is empty")
         if self.time_stride > self.conv_kernel:
@@ -169,7 +169,7 @@ class BCResNetConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _between("model.width", self.width, 0.25)
+        between("model.width", self.width, 0.25)
 
 
 MODELS: dict[str, type[ModelConfig]] = {config.architecture: config for config in (RecurrentConfig, BCResNetConfig)}
@@ -182,7 +182,7 @@ def model_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     Raises `ValueError` for an architecture, an option or a value that there is not.
     """
     architecture = values.get("architecture", "recurrent")
-    _one_of("model.architecture", architecture, MODELS)
+    one_of("model.architecture", architecture, MODELS)
     own = {option.name for option in fields(MODELS[architecture])}
     others = {option.name for config in MODELS.values() for option in fields(config)} - own
     options = {name: value for name, value in values.items() if name not in {"architecture", *others}}
@@ -218,24 +218,18 @@ class DataConfig:
     seed: int = 0  # draws evaluation silence, unknown clips, synthetic speech
 
     def __post_init__(self) -> None:
-        _one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
-        _one_of("data.label_set", self.label_set, ("12", "35", "30", "all", "own"))
+        one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
+        one_of("data.label_set", self.label_set, ("12", "35", "30", "all", "own"))
         shares = ("unknown", "silence", "train_unknown", "train_silence", "train_shuffled", "train_recordings")
-        for name in (f"{share}_ratio" for share in shares):
-            _between(f"data.{name}", getattr(self, name), 0, 10)
+        _bounds("data", self, **{f"{share}_ratio": (0, 10) for share in shares})
         if len(set(self.keywords)) != len(self.keywords):
             raise KwsError(f"data.keywords names a word twice: {', '.join(self.keywords)}")
         for word in self.keywords:
-            if word.startswith("_") or not word.strip():
+            if not is_keyword(word) or not word.strip():
                 raise KwsError(f"data.keywords holds {word!r}, which is not a word")
-        if self.clip_ms <= 0:
-            raise KwsError(f"data.clip_ms is {self.clip_ms}; it must be above 0")
-        _between("data.workers", self.workers, 0)
-        _between("data.train_noise_variants", self.train_noise_variants, 0)
-        _between("data.train_min_clips", self.train_min_clips, 0)
-        _between("data.speech_share", self.speech_share, 0, 0.9)
-        _between("data.speech_run_clips", self.speech_run_clips, 1)
-        _between("data.speech_mined", self.speech_mined, 0)
+        above("data.clip_ms", self.clip_ms)
+        _bounds("data", self, workers=(0,), train_noise_variants=(0,), train_min_clips=(0,))
+        _bounds("data", self, speech_share=(0, 0.9), speech_run_clips=(1,), speech_mined=(0,))
 
 
 @dataclass
@@ -249,7 +243,7 @@ class SpeechCommandsConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _one_of("data.version", self.version, ("v0.01", "v0.02"))
+        one_of("data.version", self.version, ("v0.01", "v0.02"))
 
 
 @dataclass
@@ -262,7 +256,7 @@ class SyntheticConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _between("data.clips_per_word", self.clips_per_word, 10)
+        between("data.clips_per_word", self.clips_per_word, 10)
 
 
 @dataclass
@@ -284,9 +278,8 @@ class FolderConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _between("data.validation_percent", self.validation_percent, 0, 100)
-        _between("data.test_percent", self.test_percent, 0, 100)
-        _between("data.validation_percent + data.test_percent", self.validation_percent + self.test_percent, 0, 99)
+        _bounds("data", self, validation_percent=(0, 100), test_percent=(0, 100))
+        between("data.validation_percent + data.test_percent", self.validation_percent + self.test_percent, 0, 99)
 
 
 DATA_SOURCES: dict[str, type[DataConfig]] = {
@@ -303,7 +296,7 @@ def data_from_dict(values: Mapping[str, Any]) -> DataConfig:
     Raises `ValueError` for a source, an option or a value that there is not.
     """
     source = str(values.get("source"))
-    _one_of("data.source", source, DATA_SOURCES)
+    one_of("data.source", source, DATA_SOURCES)
     options = {RENAMED.get(name, name): value for name, value in values.items()}
     if unknown := sorted(set(options) - {option.name for option in fields(DATA_SOURCES[source])}):
         raise KwsError(f"data has no option {', '.join(unknown)} of the source {source}")
@@ -334,11 +327,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         widths = ("shift_ms", "gain_db", "fade_ms", "freq_masks", "freq_mask_width", "time_masks", "time_mask_width")
-        for name in widths:
-            _between(f"augment.{name}", getattr(self, name), 0)
-        _between("augment.speed", self.speed, 0, 0.5)
-        _between("augment.noise_probability", self.noise_probability, 0, 1)
-        _between("augment.rir_probability", self.rir_probability, 0, 1)
+        _bounds("augment", self, **dict.fromkeys(widths, (0,)))
+        _bounds("augment", self, speed=(0, 0.5), noise_probability=(0, 1), rir_probability=(0, 1))
         if self.snr_db_min > self.snr_db_max:
             raise KwsError(f"augment.snr_db_min {self.snr_db_min} is above augment.snr_db_max {self.snr_db_max}")
 
@@ -365,17 +355,10 @@ class TrainerConfig:
     threads: int = 0  # torch threads; 0: torch's choice
 
     def __post_init__(self) -> None:
-        _between("trainer.epochs", self.epochs, 1)
-        _between("trainer.batch_size", self.batch_size, 1)
-        _between("trainer.reset_probability", self.reset_probability, 0, 1)
-        _between("trainer.weight_decay", self.weight_decay, 0)
-        _between("trainer.warmup_epochs", self.warmup_epochs, 0)
-        _between("trainer.gradient_clip", self.gradient_clip, 0)
-        _between("trainer.label_smoothing", self.label_smoothing, 0, 0.9)
-        _between("trainer.average_decay", self.average_decay, 0, 0.99999)
-        _between("trainer.early_stopping_epochs", self.early_stopping_epochs, 0)
-        if self.learning_rate <= 0:
-            raise KwsError(f"trainer.learning_rate is {self.learning_rate}; it must be above 0")
+        _bounds("trainer", self, epochs=(1,), batch_size=(1,), reset_probability=(0, 1), weight_decay=(0,))
+        _bounds("trainer", self, warmup_epochs=(0,), gradient_clip=(0,), label_smoothing=(0, 0.9))
+        _bounds("trainer", self, average_decay=(0, 0.99999), early_stopping_epochs=(0,))
+        above("trainer.learning_rate", self.learning_rate)
 
 
 @dataclass
@@ -386,7 +369,7 @@ class DistillationConfig:
     weight: float = 0.5  # of the teacher's posteriors in the targets; the rest is the label's
 
     def __post_init__(self) -> None:
-        _between("distillation.weight", self.weight, 0, 1)
+        between("distillation.weight", self.weight, 0, 1)
 
 
 @dataclass

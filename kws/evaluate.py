@@ -19,7 +19,8 @@ import numpy as np
 
 from kws import data, entry
 from kws.config import SILENCE, SPLITS, DataConfig, SpeechCommandsConfig, data_from_dict, exact_samples
-from kws.errors import KwsError
+from kws.data.labels import label_index
+from kws.errors import KwsError, one_of
 from kws.evaluation import error_analysis, metrics, plots
 from kws.evaluation.clip_scores import (
     OnnxModel,
@@ -48,8 +49,7 @@ class EvaluateConfig:
     output: str = ""  # folder of the report; empty: MODEL-SPLIT in the working directory
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise KwsError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
+        one_of("split", self.split, SPLITS)
         if not all(map(math.isfinite, self.snr_db)):
             raise KwsError(f"snr_db is {self.snr_db}; give numbers of decibels")
 
@@ -128,7 +128,7 @@ def _errors(
 ) -> dict[str, Any]:
     """Accuracy by loudness, and of the spoken clips (isolated) in the split's own noise."""
     clips = corpus.splits[config.split]
-    silent = clips.labels == (model.labels.index(SILENCE) if SILENCE in model.labels else -1)
+    silent = clips.labels == label_index(model.labels, SILENCE)
     levels, right = error_analysis.levels_dbfs(clips), predicted == clips.labels
     report: dict[str, Any] = {"by_loudness": error_analysis.by_loudness(levels, right, silent)}
     spoken = np.flatnonzero(~silent)
@@ -151,11 +151,7 @@ def _errors(
 def _report(labels: tuple[str, ...], truth: Any, scores: dict[str, Posteriors]) -> dict[str, Any]:
     predicted = {name: posteriors.argmax(1) for name, posteriors in scores.items()}
     confusion = metrics.confusion_matrix(truth, predicted["isolated"], len(labels))
-    accuracies = {}
-    for name, labels_predicted in predicted.items():
-        correct = int((labels_predicted == truth).sum())
-        low, high = metrics.wilson_interval(correct, len(truth))
-        accuracies[name] = {"accuracy": correct / len(truth), "interval": [low, high]}
+    accuracies = {name: error_analysis.share_right(found == truth) for name, found in predicted.items()}
     report: dict[str, Any] = {"accuracy": accuracies, "labels": list(labels), "confusion": confusion.tolist()}
     report["confusions"] = error_analysis.confusions(confusion, labels)
     precision, recall, f1 = metrics.class_scores(confusion)

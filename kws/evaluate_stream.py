@@ -15,7 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from kws.errors import KwsError
+from kws.errors import above
 from kws.evaluation.operating_points import (
     Sweep,
     add_arguments,
@@ -54,8 +54,7 @@ def evaluate_stream(
         KwsError: for a model, recordings or values that cannot be used.
     """
     for target in targets:
-        if not target > 0:
-            raise KwsError(f"targets is {target}; it must be above 0")
+        above("targets", target)
     spotter = SpotterModel(model)
     began = perf_counter()
     scored, detector = score_recordings(spotter, recordings, **scoring)

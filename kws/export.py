@@ -17,7 +17,7 @@ from typing import Any
 
 from kws.c.export import export_c
 from kws.config import data_from_dict, exact_samples
-from kws.errors import KwsError
+from kws.errors import KwsError, between, one_of
 from kws.runtime.shipped import find_model, is_shipped
 from kws.system.atomic import write_whole
 
@@ -64,13 +64,10 @@ def export(
     Raises:
         KwsError: for values out of range, and what `load_checkpoint` and `export_onnx` raise.
     """
-    checked = (("variant", variant, VARIANTS), ("precision", precision or PRECISIONS[0], PRECISIONS))
-    for name, value, allowed in checked:
-        if value not in allowed:
-            raise KwsError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
-    for name, number in {"hops_per_step": hops_per_step, "batch_size": batch_size}.items():
-        if number < 0:
-            raise KwsError(f"{name} is {number}; it must be at least 0")
+    one_of("variant", variant, VARIANTS)
+    one_of("precision", precision or PRECISIONS[0], PRECISIONS)
+    between("hops_per_step", hops_per_step, 0)
+    between("batch_size", batch_size, 0)
     if variant == "c":
         return _export_as_c(checkpoint, output, precision, hops_per_step, batch_size)
     precision = precision or "float32"

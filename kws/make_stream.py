@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kws import __version__, data, entry
+from kws.config import is_keyword
 from kws.data import Clips
 from kws.data.splits import hash_split
 from kws.errors import KwsError
@@ -67,7 +68,7 @@ def make_stream(config: MakeStreamConfig) -> Path:
                 writer.writerows([file["name"], *row] for row in rows)
         provenance = {"kws_version": __version__, "labels": corpus.labels, "config": asdict(config), "files": plan}
         (partial / "provenance.json").write_text(json.dumps(provenance, indent=2) + "\n")
-    n_keywords = sum(not row[2].startswith("_") for rows in said for row in rows)
+    n_keywords = sum(is_keyword(row[2]) for rows in said for row in rows)
     print(f"{folder}: {config.positive_hours:g} h with {n_keywords} keywords, {config.negative_hours:g} h without")
     return folder
 

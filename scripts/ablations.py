@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kws import data
@@ -225,7 +224,6 @@ def ours(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
 def plot(points: dict[str, tuple[float, float]], path: Path) -> None:
     """Accuracy against multiplications a second beside published models."""
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for name, (low, high, percent) in PUBLISHED.items():
         axes.plot([low, high], [percent] * 2, "s-", color="#888888", markersize=4)

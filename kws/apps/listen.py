@@ -20,6 +20,7 @@ from kws.apps.capture import Microphone, PlayedFile, Source, list_inputs
 from kws.apps.meter import Meter
 from kws.apps.reactions import ClipSaver, Commands
 from kws.apps.spot import add_model_arguments, load_spotter
+from kws.config import keywords_of
 from kws.runtime.detector import Detection
 from kws.streaming import StreamingSpotter
 from kws.system.arrays import Float32
@@ -155,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     spotter = load_spotter(options)
     model = spotter.model
-    commands = Commands(options.on, [label for label in model.labels if not label.startswith("_")])
+    commands = Commands(options.on, keywords_of(model.labels))
     saver = ClipSaver(options.save, model.sample_rate) if options.save else None
 
     def react(block: Float32, found: Sequence[Detection]) -> None:

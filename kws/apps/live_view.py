@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kws.apps.capture import Source
 from kws.apps.meter import Meter
+from kws.config import keywords_of
 from kws.runtime.detector import Detection
 from kws.streaming import StreamingSpotter
 
@@ -25,7 +26,7 @@ class LiveView:
     """Draws itself about twelve times a second."""
 
     def __init__(self, spotter: StreamingSpotter) -> None:
-        self._keywords = {name: k for k, name in enumerate(spotter.labels) if not name.startswith("_")}
+        self._keywords = {name: spotter.labels.index(name) for name in keywords_of(spotter.labels)}
         self._thresholds = spotter.thresholds
         self._last: collections.deque[Detection] = collections.deque(maxlen=6)
         self._lit: dict[str, float] = {}  # keyword -> the clock when it was detected

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from kws.audio.files import AudioError, blocks, raw_blocks
-from kws.errors import KwsError
+from kws.errors import KwsError, between
 from kws.runtime.detector import Detection
 from kws.runtime.shipped import DEFAULT
 from kws.streaming import SpotterModel, StreamingSpotter
@@ -70,8 +70,7 @@ def _detections(spotter: StreamingSpotter, audio: Iterator[Float32]) -> Iterator
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws spot`: the exit status."""
     options = _arguments(arguments)
-    if options.channels < 1:
-        raise KwsError(f"--channels is {options.channels}; it must be at least 1")
+    between("--channels", options.channels, 1)
     if options.rate is not None and "-" not in options.files:
         raise KwsError("--rate tells the rate of raw audio on standard input (-); files tell their own")
     spotter = load_spotter(options)

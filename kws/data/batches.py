@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from kws.config import SILENCE, UNKNOWN, DataConfig
-from kws.data import Corpus, silence_clips
+from kws.data import Corpus
 from kws.data.crops import RecordingCrops
+from kws.data.labels import label_index, silence_clips
 from kws.data.shuffled import shuffled
 from kws.data.speech import RunningSpeech, SpeechLanes
 from kws.errors import KwsError
@@ -56,8 +57,8 @@ class TrainBatches:
         if more_noise is not None:
             self.noise = np.concatenate([self.noise, more_noise])
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.silence_label = corpus.labels.index(SILENCE) if SILENCE in corpus.labels else -1
-        self.unknown_label = corpus.labels.index(UNKNOWN) if UNKNOWN in corpus.labels else -1
+        self.silence_label = label_index(corpus.labels, SILENCE)
+        self.unknown_label = label_index(corpus.labels, UNKNOWN)
         unknown = self.clips.labels == self.unknown_label
         self.keyword_indices, self.unknown_indices = np.flatnonzero(~unknown), np.flatnonzero(unknown)
         if config.train_min_clips:

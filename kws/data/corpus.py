@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.config import SILENCE, SPLITS, UNKNOWN, DataConfig
-from kws.data.labels import label_numbers, silence_clips
+from kws.data.labels import label_index, label_numbers, silence_clips
 from kws.data.pack import Pack
 from kws.errors import DataError
 from kws.system.arrays import Int16, Int64
@@ -116,7 +116,7 @@ def evaluation_clips(
     """Keyword clips of the rows `members`, unknown words and silence by their ratios to them, always the same draw."""
     rows, numbers = _labelled(pack, members, labels)
     rng = np.random.default_rng([config.seed, SPLITS.index(split)])
-    unknown = labels.index(UNKNOWN) if UNKNOWN in labels else -1
+    unknown = label_index(labels, UNKNOWN)
     others = np.flatnonzero(numbers == unknown)
     keywords = np.flatnonzero(numbers != unknown)
     drawn = rng.choice(others, min(len(others), ceil(config.unknown_ratio * len(keywords))), replace=False)
@@ -126,7 +126,7 @@ def evaluation_clips(
     _require(numbers, labels, [label for label in labels if optional.get(label, 1)], split, pack)
     count = ceil(config.silence_ratio * len(keywords)) if SILENCE in labels else 0
     silence = silence_clips(noise, count, pack.rows.length, rng)
-    return Clips(pack, rows, numbers, silence, labels.index(SILENCE) if SILENCE in labels else -1)
+    return Clips(pack, rows, numbers, silence, label_index(labels, SILENCE))
 
 
 def all_clips(pack: Pack, labels: Sequence[str], split: str) -> Clips:

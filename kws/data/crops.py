@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.config import SILENCE, UNKNOWN
+from kws.config import SILENCE, UNKNOWN, is_keyword
 from kws.data.decode import read_int16
 from kws.errors import DataError
 from kws.recordings.labels import Recording, read_recordings
@@ -83,7 +83,7 @@ def crop_labels(recording: Recording, starts: Float64, seconds: float, labels: S
     result = np.full(len(starts), -1, np.int64)
 
     def overlaps(margin: float, keywords: bool) -> Int64:
-        events = [event for event in recording.events if event.keyword.startswith("_") != keywords]
+        events = [event for event in recording.events if is_keyword(event.keyword) == keywords]
         onsets, offsets = (np.sort([getattr(event, name) for event in events]) for name in ("onset", "offset"))
         return np.searchsorted(onsets, ends - margin) - np.searchsorted(offsets, starts + margin, "right")
 
@@ -92,7 +92,7 @@ def crop_labels(recording: Recording, starts: Float64, seconds: float, labels: S
     result[no_keyword & (overlaps(0, False) == 0)] = list(labels).index(SILENCE)
     following = [*recording.events[1:], None]
     for event, after in zip(recording.events, following, strict=True):
-        if not event.keyword.startswith("_"):
+        if is_keyword(event.keyword):
             earliest_end, latest_end = event.offset, min(event.offset + LATEST, after.onset if after else np.inf)
             whole = (starts <= event.onset) & (ends >= earliest_end) & (ends <= latest_end)
             result[whole] = list(labels).index(event.keyword)

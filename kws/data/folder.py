@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from kws.config import UNKNOWN, FolderConfig, SyntheticConfig
+from kws.config import UNKNOWN, FolderConfig, SyntheticConfig, keywords_of
 from kws.data import synthetic
-from kws.data.labels import keywords_of
 from kws.data.scan import Listing, scan
 from kws.data.splits import speaker_of, split_by_hash, split_by_lists
 from kws.errors import DataError

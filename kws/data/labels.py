@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.levels import INT16_FULL_SCALE, amplitude, rms, saturated
-from kws.config import SILENCE, UNKNOWN, DataConfig
+from kws.config import SILENCE, UNKNOWN, DataConfig, keywords_of
 from kws.errors import DataError
 from kws.system.arrays import Float64, Int16, Int64
 from kws.system.lists import read_lists
@@ -32,15 +32,15 @@ def choose_labels(config: DataConfig, words: Collection[str]) -> tuple[str, ...]
     `keywords` (in their order) and the sets `12` and `own` (every word of `words`) have both; `35`, `30` and `all`
     (every word of `words` again) have neither.
     """
-    own = tuple(sorted(word for word in words if not word.startswith("_")))
+    own = tuple(sorted(keywords_of(words)))
     if config.keywords or config.label_set in ("12", "own"):
         return (SILENCE, UNKNOWN, *(config.keywords or (own if config.label_set == "own" else word_set("12"))))
     return own if config.label_set == "all" else word_set(config.label_set)
 
 
-def keywords_of(labels: Sequence[str]) -> tuple[str, ...]:
-    """The labels that are spoken keywords."""
-    return tuple(label for label in labels if label not in (SILENCE, UNKNOWN))
+def label_index(labels: Sequence[str], label: str) -> int:
+    """The number of a label; -1, which no clip has, where the set does not have it."""
+    return labels.index(label) if label in labels else -1
 
 
 def check_labels(labels: Sequence[str], words: Collection[str], source: object) -> None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from kws.audio.files import SUFFIXES
 from kws.config import BACKGROUND_NOISE
 from kws.errors import DataError
-
-AUDIO = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,13 @@ def scan(root: Path, folders: tuple[str, ...] = ()) -> Listing:
         found = noise if name == BACKGROUND_NOISE else clips
         with os.scandir(root / name) as entries:
             for entry in entries:
-                if entry.name.lower().endswith(AUDIO):
+                if entry.name.lower().endswith(SUFFIXES):
                     status = entry.stat()
                     path = f"{name}/{entry.name}"
                     found.append(path)
                     stamps[path] = f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n"
                 elif not entry.name.startswith(".") and name != BACKGROUND_NOISE:
-                    kinds = ", ".join(suffix[1:] for suffix in AUDIO)
+                    kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
                     raise DataError(f"{entry.path} is not an audio file ({kinds}); convert it or move it away")
     clips.sort()
     noise.sort()

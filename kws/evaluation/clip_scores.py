@@ -27,14 +27,13 @@ class StepModel(Protocol):
 
     labels: tuple[str, ...]
     state_size: int
-    frame_length: int
     pooling: str
     pool_frames: int
     isolated_batch: int  # streams that it steps at once
     carried_clips: int  # clips of a joined stream that it takes at once
 
     def step(self, waveform: Float32, state: Float32) -> tuple[Float32, Float32]:
-        """`waveform` `[B, S]`, `state` `[B, state_size]` -> logits `[B, S / frame_length, K]`, next state."""
+        """`waveform` `[B, S]`, `state` `[B, state_size]` -> logits `[B, T, K]`, next state."""
         ...
 
 
@@ -47,7 +46,7 @@ class TorchModel:
     def __init__(self, spotter: KeywordSpotter) -> None:
         """`spotter` must be in evaluation mode; it runs where its weights are."""
         self.spotter = spotter
-        self.labels, self.state_size, self.frame_length = spotter.labels, spotter.state_size, spotter.frame_length
+        self.labels, self.state_size = spotter.labels, spotter.state_size
         self.pooling, self.pool_frames = spotter.model_config.pooling, spotter.pool_frames
 
     @torch.inference_mode()
@@ -67,7 +66,7 @@ class OnnxModel:
     def __init__(self, model: SpotterModel) -> None:
         """A model whose block size divides the clips that it is to score."""
         self.model = model
-        self.labels, self.state_size, self.frame_length = model.labels, model.state_size, model.frame_length
+        self.labels, self.state_size = model.labels, model.state_size
         self.pooling = model.detector.pooling
         pool_ms = model.metadata["model"]["pool_ms"]
         self.pool_frames = whole_frames(pool_ms, model.sample_rate, model.frame_length)

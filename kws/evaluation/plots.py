@@ -14,14 +14,12 @@ from kws.system.arrays import Int64
 
 def plot_confusion(confusion: Int64, labels: Sequence[str], path: str | Path, title: str = "") -> None:
     """Write a confusion matrix int64 `[K, K]` (rows: truth) as PNG: counts, and colour and percent by row."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     cell, small = (0.62, 8) if len(labels) <= 14 else (0.36, 5)  # inches, points
     side = max(5.0, cell * len(labels) + 2)
     figure = Figure(figsize=(side, side), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     # The square root lets a few errors be seen beside hundreds of hits.
     axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
@@ -60,14 +58,12 @@ def plot_det(
         floor: where no false alarm at all is drawn, such as half an alarm in the hours there are.
         points: name -> one (false alarms per hour, false rejection rate) to mark.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     def deviate(share: float) -> float:
         return NormalDist().inv_cdf(min(max(share, 5e-4), 0.99))
 
     figure = Figure(figsize=(7.5, 6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     colours = [f"C{i % 10}" for i in range(len(curves))]
     for i, (name, (alarms, misses)) in enumerate(curves.items()):
@@ -100,7 +96,6 @@ def plot_errors(
 
     The arguments are those of a report of `kws.evaluate`: name -> `accuracy`, `interval` (both shares), `clips`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     def spread(entries: Sequence[Mapping[str, Any]]) -> tuple[list[float], list[list[float]]]:
@@ -112,7 +107,6 @@ def plot_errors(
     bars = [(kind, name) for kind, name in (("silence", "noise alone"), ("spoken", "spoken")) if kind in by_loudness]
     panels = len(bars) + bool(by_snr)
     figure = Figure(figsize=(4 * max(panels, 1), 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
     row = iter(figure.subplots(1, max(panels, 1), sharey=True, squeeze=False)[0])
     for kind, name in bars:
         axes, entries = next(row), list(by_loudness[kind].values())

@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kws.config import SPLITS, DataConfig
-from kws.errors import KwsError
-
-
-def _at_least(name: str, value: float, low: float, *, above: bool = False) -> None:
-    if not (value > low if above else value >= low):
-        raise KwsError(f"{name} is {value}; it must be {'above' if above else 'at least'} {low:g}")
-
-
-def _ordered(name: str, low: float, high: float) -> None:
-    if not low <= high:
-        raise KwsError(f"{name}_min {low} is above {name}_max {high}")
+from kws.errors import KwsError, above, between, one_of
 
 
 @dataclass
@@ -48,23 +38,22 @@ class MakeStreamConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise KwsError(f"split is {self.split!r}; choose one of {', '.join(SPLITS)}")
-        for name in ("positive_hours", "negative_hours", "pause_ms_min", "rt60_ms_min", "workers"):
-            _at_least(name, getattr(self, name), 0)
-        _at_least("positive_hours + negative_hours", self.positive_hours + self.negative_hours, 0, above=True)
-        _at_least("file_minutes", self.file_minutes, 0.5)
+        one_of("split", self.split, SPLITS)
+        for name in ("positive_hours", "negative_hours", "pause_ms_min", "workers"):
+            between(name, getattr(self, name), 0)
+        above("positive_hours + negative_hours", self.positive_hours + self.negative_hours)
+        between("file_minutes", self.file_minutes, 0.5)
         shares = ("keyword_share", "spoken_share", "speech_share", "word_share", "sound_alike_share")
-
         for name in (*shares, "echo_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise KwsError(f"{name} is {getattr(self, name)}; it must be between 0 and 1")
+            between(name, getattr(self, name), 0, 1)
         if self.speech_share + self.word_share > 1:
             raise KwsError(
                 f"speech_share {self.speech_share} and word_share {self.word_share} are more than 1 together"
             )
         for name in ("pause_ms", "snr_db", "level_db", "rt60_ms", "direct_db"):
-            _ordered(name, getattr(self, f"{name}_min"), getattr(self, f"{name}_max"))
-        _at_least("rt60_ms_min", self.rt60_ms_min, 0, above=True)
+            low, high = getattr(self, f"{name}_min"), getattr(self, f"{name}_max")
+            if not low <= high:
+                raise KwsError(f"{name}_min {low} is above {name}_max {high}")
+        above("rt60_ms_min", self.rt60_ms_min)
         if self.level_db_max > 0:
             raise KwsError(f"level_db_max is {self.level_db_max}; it must be at most 0, full scale")

@@ -10,12 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from kws.audio.files import duration
+from kws.audio.files import SUFFIXES, duration
+from kws.config import is_keyword
 from kws.errors import KwsError
 
 LABELS_FILE = "labels.csv"
 COLUMNS = ("file", "onset", "offset", "keyword")
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".aiff")
 
 
 class RecordingsError(KwsError):
@@ -56,7 +56,7 @@ class Recording:
     @property
     def keywords(self) -> list[Event]:
         """The events that are to be detected."""
-        return [event for event in self.events if not event.keyword.startswith("_")]
+        return [event for event in self.events if is_keyword(event.keyword)]
 
 
 def read_recordings(folder: Path, labels: Sequence[str]) -> list[Recording]:
@@ -104,7 +104,7 @@ def _read_events(path: Path, seconds: dict[str, float], labels: Sequence[str]) -
                 ) from None
             if name not in seconds:
                 raise RecordingsError(f"{where} names {name}, which is not in {path.parent}")
-            if keyword not in labels and not keyword.startswith("_"):
+            if keyword not in labels and is_keyword(keyword):
                 raise RecordingsError(
                     f"{where} names {keyword!r}, which the model does not know; it knows {', '.join(labels)}"
                 )
@@ -117,7 +117,7 @@ def _read_events(path: Path, seconds: dict[str, float], labels: Sequence[str]) -
             events[name].append(Event(keyword, onset, offset, row.get("text") or ""))
     for name, found in events.items():
         found.sort(key=lambda event: event.onset)
-        spoken = [event for event in found if not event.keyword.startswith("_")]
+        spoken = [event for event in found if is_keyword(event.keyword)]
         for one, other in pairwise(spoken):
             if other.onset < one.offset:
                 spans = " and ".join(f"{e.keyword!r} from {e.onset} to {e.offset} s" for e in (one, other))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kws.audio.levels import amplitude, rms, to_int16
-from kws.config import UNKNOWN
+from kws.config import UNKNOWN, keywords_of
 from kws.speech.espeak import SAMPLE_RATE, Espeak, write_wav
 from kws.speech.sentences import sentence
 from kws.system.arrays import Float32, Int16, Int64
@@ -106,7 +106,7 @@ class Mixer:
         self.by_label: dict[str, list[dict[str, Any]]] = {}
         for entry in json.loads((folder / INDEX).read_text()):
             self.by_label.setdefault(entry["label"], []).append(entry)
-        self.keywords = [label for label in job["labels"] if not label.startswith("_")]
+        self.keywords = keywords_of(job["labels"])
         self.voices, self.kind, self.length = job["voices"], job["kind"], round(job["seconds"] * SAMPLE_RATE)
         self._espeak: Espeak | None = None
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kws.audio.files import duration
+from kws.audio.files import SUFFIXES, duration
 from kws.config import UNKNOWN
-from kws.recordings.labels import SUFFIXES, Event, Part, Recording, RecordingsError
+from kws.recordings.labels import Event, Part, Recording, RecordingsError
 from kws.system.arrays import Int16
 
 TRANSCRIPTS_FILE = "transcripts.csv"

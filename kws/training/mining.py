@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kws.config import SILENCE, UNKNOWN
+from kws.config import SILENCE, UNKNOWN, keywords_of
 from kws.data.speech import RunningSpeech
 from kws.model.spotter import KeywordSpotter
 from kws.system.arrays import Int64
@@ -49,7 +49,7 @@ def keyword_evidence(logits: Tensor, labels: tuple[str, ...], window: int) -> Te
     posteriors = logits.float().softmax(dim=-1)
     sums = posteriors.cumsum(dim=1)
     sums = torch.cat([sums[:, :window], sums[:, window:] - sums[:, :-window]], dim=1)
-    keywords = [k for k, label in enumerate(labels) if not label.startswith("_")]
+    keywords = [labels.index(label) for label in keywords_of(labels)]
     others = [k for k, label in enumerate(labels) if label in (UNKNOWN, SILENCE)]
     tiny = torch.finfo(sums.dtype).tiny
     return (sums[..., keywords].amax(-1).clamp_min(tiny) / sums[..., others].sum(-1).clamp_min(tiny)).log()
