@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train models mic bench fuzz wheel clean
+.PHONY: help demo test lint train models mic bench fuzz wheel wheels clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,8 +55,12 @@ fuzz: $(VENV)/.dev ## damaged weights and wild samples against the C engine, wit
 	$(CC) -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -I kws/c tests/fuzz_c_engine.c kws/c/kws.c -o .cache/fuzz/fuzz
 	.cache/fuzz/fuzz $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/float32 .cache/fuzz/int8
 
-wheel: $(VENV)/.dev ## build the wheel into dist/
+wheel: $(VENV)/.dev ## build this machine's wheel into dist/
 	$(PY) -m build --wheel
+
+wheels: $(VENV)/.dev ## the wheels of every platform that has a C engine, cross-compiled by ziglang
+	for platform in $$($(PY) -c 'from kws.c.build import TARGETS; print(*TARGETS)'); do \
+		KWS_WHEEL=$$platform $(PY) -m build --wheel --no-isolation || exit 1; done
 
 clean: ## remove what was made here: .venv, runs, caches
 	rm -rf $(VENV) runs multirun .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

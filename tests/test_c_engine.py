@@ -133,7 +133,7 @@ def test_every_compiler_gives_the_same_bits(tmp_path, monkeypatch):
         pytest.skip("gcc and clang are not both installed")
     logits = []
     for name in found:
-        build(tmp_path / name / "engine", "plain", [name])
+        build(tmp_path / name / "engine", "plain", using=[[name]])
         monkeypatch.setenv("KWS_CACHE", str(tmp_path / name))
         library.cache_clear()
         logits += [CModel(path, precision, "plain").logits(x) for precision in ("float32", "int8")]

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,44 +20,83 @@ from kws.errors import KwsError
 
 SOURCES = Path(__file__).resolve().parent
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-shared")
-VARIANTS = {"plain": (), "avx2": ("-mavx2",)}
-SUFFIX = {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so")
-SECONDS = 300  # for a compiler that unpacks itself first
+VARIANTS = {"plain": (), "avx2": ("-mavx2",)}  # plain: with what every processor of a kind has: SSE2, NEON
+SECONDS = 600  # for a compiler that unpacks itself first
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the library is compiled for. triple: as ziglang calls it, empty: this machine; tag: of its wheel."""
+
+    suffix: str
+    variants: tuple[str, ...]
+    triple: str = ""
+    tag: str = ""
+
+    @property
+    def flags(self) -> list[str]:
+        """What a compiler is told beside `FLAGS`."""
+        position = [] if self.suffix == ".dll" else ["-fPIC"]
+        return [*position, "-target", self.triple] if self.triple else position
+
+
+X86 = ("plain", "avx2")
+TARGETS = {
+    "linux-x86_64": Target(".so", X86, "x86_64-linux-gnu.2.17", "manylinux_2_17_x86_64"),
+    "linux-aarch64": Target(".so", ("plain",), "aarch64-linux-gnu.2.17", "manylinux_2_17_aarch64"),
+    "macos-arm64": Target(".dylib", ("plain",), "aarch64-macos.11.0", "macosx_11_0_arm64"),
+    "windows-x86_64": Target(".dll", X86, "x86_64-windows-gnu", "win_amd64"),
+}
+HERE = Target(
+    {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so"),
+    X86 if platform.machine().lower() in ("x86_64", "amd64") else ("plain",),
+)
 
 
 class EngineError(KwsError):
     """The C engine cannot be had on this machine."""
 
 
-def compilers() -> list[list[str]]:
-    """Commands that compile C here, the first to be tried first: $CC, cc, gcc, clang, ziglang's."""
-    named = [os.environ.get("CC", ""), "cc", "gcc", "clang"]
-    found = [name.split() for name in named if name and shutil.which(name.split()[0])]
+def compilers(target: Target = HERE) -> Iterator[list[str]]:
+    """Commands that compile C for `target`, the first to be tried first: $CC, cc, gcc, clang, ziglang's."""
+    for name in [os.environ.get("CC", ""), "cc", "gcc", "clang"] if not target.triple else []:
+        if name and shutil.which(name.split()[0]):
+            yield name.split()
     if importlib.util.find_spec("ziglang") is not None:
-        found.append([sys.executable, "-m", "ziglang", "cc"])
-    return found
+        yield [sys.executable, "-m", "ziglang", "cc"]
 
 
-def build(folder: Path, variant: str, compiler: list[str], target: tuple[str, ...] = ()) -> Path:
-    """Compile the library into `folder`; its path. Raises `EngineError` with what the compiler said.
+def build(folder: Path, variant: str, target: Target = HERE, using: Sequence[Sequence[str]] | None = None) -> Path:
+    """Compile the library into `folder` with the first compiler (of `using`, or any) that can; its path.
 
-    target: further options, such as ziglang's `-target aarch64-linux-gnu`.
+    Raises `EngineError` with what the last compiler said.
     """
-    library = folder / _name(variant)
+    library = folder / _name(variant, target)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as partial:
-        made = Path(partial) / library.name
-        position = () if SUFFIX == ".dll" else ("-fPIC",)
-        sources = [str(SOURCES / name) for name in ("kws.c", "host.c")]
-        command = [*compiler, *target, *FLAGS, *position, *VARIANTS[variant], *sources, "-o", str(made)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EngineError(f"{compiler[0]} did not compile the C engine ({error})") from error
-        if done.returncode or not made.is_file():
-            raise EngineError(f"{' '.join(compiler)} did not compile the C engine: {done.stderr.strip()[-500:]}")
-        os.replace(made, library)
-    return library
+    error = "there is no C compiler; install one, or the package ziglang"
+    for compiler in compilers(target) if using is None else using:
+        with tempfile.TemporaryDirectory(dir=folder) as partial:
+            made = Path(partial) / library.name
+            sources = [str(SOURCES / name) for name in ("kws.c", "host.c")]
+            command = [*compiler, *target.flags, *FLAGS, *VARIANTS[variant], *sources, "-o", str(made)]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+                said = done.stderr.strip()[-500:]
+            except (OSError, subprocess.TimeoutExpired) as failure:
+                said = str(failure)
+            if made.is_file():
+                os.replace(made, library)
+                return library
+        error = f"{' '.join(compiler)} did not compile the C engine: {said}"
+    raise EngineError(error)
+
+
+def remove_stale(folder: Path, target: Target = HERE) -> None:
+    """Remove libraries of other sources than today's from `folder`."""
+    kept = {_name(variant, target) for variant in target.variants}
+    for path in folder.glob(f"kws_*{target.suffix}"):
+        if path.name not in kept:
+            path.unlink()
 
 
 @cache
@@ -66,25 +107,14 @@ def library(variant: str = "") -> ctypes.CDLL:
     """
     if not variant:
         plain = library("plain")
-        if platform.machine().lower() not in ("x86_64", "amd64") or not plain.kws_host_has_avx2():
-            return plain
-        return library("avx2")
-    if not (path := SOURCES / _name(variant)).is_file() and not (path := _kept() / _name(variant)).is_file():
-        path = _compile(variant)
+        return library("avx2") if "avx2" in HERE.variants and plain.kws_host_has_avx2() else plain
+    name = _name(variant, HERE)
+    path = next((folder / name for folder in (SOURCES, _kept()) if (folder / name).is_file()), None)
+    path = path or build(_kept(), variant)
     try:
         return _typed(ctypes.CDLL(str(path)))
     except OSError as error:
         raise EngineError(f"{path} cannot be loaded ({error}); remove it to compile it again") from error
-
-
-def _compile(variant: str) -> Path:
-    errors = ["there is no C compiler; install one, or the package ziglang"]
-    for compiler in compilers():
-        try:
-            return build(_kept(), variant, compiler)
-        except (EngineError, OSError) as error:
-            errors.append(str(error))
-    raise EngineError(errors[-1])
 
 
 def _kept() -> Path:
@@ -92,11 +122,11 @@ def _kept() -> Path:
     return Path(os.environ.get("KWS_CACHE") or Path.home() / ".cache" / "kws") / "engine"
 
 
-def _name(variant: str) -> str:
+def _name(variant: str, target: Target) -> str:
     """Named by what it is compiled from, so that a changed source is compiled again."""
     content = b"".join((SOURCES / name).read_bytes() for name in ("kws.h", "kws.c", "host.c"))
     digest = hashlib.sha256(content + " ".join(FLAGS).encode()).hexdigest()[:12]
-    return f"kws_{variant}_{digest}{SUFFIX}"
+    return f"kws_{variant}_{digest}{target.suffix}"
 
 
 def _typed(found: ctypes.CDLL) -> ctypes.CDLL:
