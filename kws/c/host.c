@@ -1,5 +1,5 @@
-/* kws.c as a library for the host: frames of logits gathered into an array instead of handed to a callback. */
-#include "kws.h"
+/* The engine as a library for the host: logits and detections gathered into arrays instead of handed to callbacks. */
+#include "kws_detector.h"
 
 #include <string.h>
 
@@ -18,6 +18,16 @@ KWS_API int kws_host_init(kws_stream *stream, const kws_model *model, void *memo
 KWS_API int kws_host_reset(kws_stream *stream);
 KWS_API int64_t kws_host_feed(kws_stream *stream, const void *samples, int is_float, size_t n, float *logits);
 KWS_API int64_t kws_host_flush(kws_stream *stream, float *logits);
+KWS_API size_t kws_host_detector_bytes(void);
+KWS_API size_t kws_host_detector_memory_bytes(const kws_detector_options *options);
+KWS_API int kws_host_detector_init(kws_detector *detector, const kws_detector_options *options, void *memory,
+                                   size_t memory_size);
+KWS_API int kws_host_detector_reset(kws_detector *detector);
+KWS_API int kws_host_posteriors(const kws_detector *detector, float *posteriors);
+KWS_API int64_t kws_host_detect(kws_detector *detector, const float *logits, size_t frames, kws_detection *found);
+KWS_API int64_t kws_host_spot(kws_stream *stream, kws_detector *detector, const void *samples, int is_float, size_t n,
+                              kws_detection *found);
+KWS_API int64_t kws_host_end(kws_stream *stream, kws_detector *detector, kws_detection *found);
 
 typedef struct {
     float *next;
@@ -85,4 +95,79 @@ int64_t kws_host_flush(kws_stream *stream, float *logits) {
     to.n_labels = stream->model->n_labels;
     const int error = kws_flush(stream, gather, &to);
     return error != KWS_OK ? error : to.frames;
+}
+
+size_t kws_host_detector_bytes(void) {
+    return sizeof(kws_detector);
+}
+
+size_t kws_host_detector_memory_bytes(const kws_detector_options *options) {
+    return kws_detector_memory_size(options);
+}
+
+int kws_host_detector_init(kws_detector *detector, const kws_detector_options *options, void *memory,
+                           size_t memory_size) {
+    return kws_detector_init(detector, options, memory, memory_size);
+}
+
+int kws_host_detector_reset(kws_detector *detector) {
+    return kws_detector_reset(detector);
+}
+
+int kws_host_posteriors(const kws_detector *detector, float *posteriors) {
+    return kws_detector_posteriors(detector, posteriors);
+}
+
+typedef struct {
+    kws_detector *detector;
+    kws_detection *found;
+    int64_t count;
+    int error;
+} spotted;
+
+static void keep(void *user, const kws_detection *detection) {
+    spotted *const to = user;
+    to->found[to->count++] = *detection;
+}
+
+static void detect(void *user, const float *logits) {
+    spotted *const to = user;
+    if (to->error == KWS_OK) {
+        to->error = kws_detector_push(to->detector, logits, keep, to);
+    }
+}
+
+/* Frames of logits -> detections written, or an error. found: room for all that may come. */
+int64_t kws_host_detect(kws_detector *detector, const float *logits, size_t frames, kws_detection *found) {
+    spotted to = {detector, found, 0, KWS_OK};
+    if (detector == NULL || detector->options == NULL || logits == NULL || found == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    for (size_t t = 0; t < frames; ++t) {
+        detect(&to, logits + t * detector->options->n_labels);
+    }
+    return to.error != KWS_OK ? to.error : to.count;
+}
+
+/* n samples, int16 or float -> detections written, or an error. found: room for all that may come. */
+int64_t kws_host_spot(kws_stream *stream, kws_detector *detector, const void *samples, int is_float, size_t n,
+                      kws_detection *found) {
+    spotted to = {detector, found, 0, KWS_OK};
+    if (detector == NULL || found == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    const int error = is_float != 0 ? kws_feed_float(stream, samples, n, detect, &to)
+                                    : kws_feed_int16(stream, samples, n, detect, &to);
+    return error != KWS_OK ? error : to.error != KWS_OK ? to.error : to.count;
+}
+
+/* As kws_host_spot for the rest of the stream; both are then at time 0. */
+int64_t kws_host_end(kws_stream *stream, kws_detector *detector, kws_detection *found) {
+    spotted to = {detector, found, 0, KWS_OK};
+    if (detector == NULL || found == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    int error = stream != NULL ? kws_flush(stream, detect, &to) : KWS_OK;
+    error = error != KWS_OK ? error : to.error;
+    return error != KWS_OK ? error : (error = kws_detector_flush(detector, keep, &to)) != KWS_OK ? error : to.count;
 }
