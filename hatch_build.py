@@ -1,4 +1,4 @@
-"""The wheel's C engine, compiled when kws is installed or a wheel is built: `make wheels` names a platform in KWS_WHEEL.
+"""The wheel's C engine, compiled as the wheel is built or kws installed; `make wheels` names a platform in KWS_WHEEL.
 
 Without a compiler that works the wheel is made without it; kws then runs on onnxruntime alone.
 """

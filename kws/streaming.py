@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.c.engine import CLogitStream, CModel
+from kws.c.engine import CDetectionStream, CLogitStream, CModel
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import LogitStream, Samples, SpotterModel
@@ -36,6 +36,29 @@ def default_model() -> Path:
 def logit_stream(model: SpotterModel | CModel) -> LogitStream | CLogitStream:
     """A stream of `model` without a detector: `feed`, `flush` and `reset`."""
     return CLogitStream(model) if isinstance(model, CModel) else LogitStream(model)
+
+
+class _DetectionStream:
+    """The detections of one stream on onnxruntime: the reference of `CDetectionStream`."""
+
+    def __init__(self, model: SpotterModel, detector: Detector) -> None:
+        self._logits, self._detector = LogitStream(model), detector
+
+    def reset(self) -> None:
+        self._logits.reset()
+        self._detector.reset()
+
+    @property
+    def posteriors(self) -> NDArray[np.float64]:
+        return self._detector.posteriors
+
+    def feed(self, samples: Samples) -> list[Detection]:
+        return self._detector.process(self._logits.feed(samples))
+
+    def flush(self) -> list[Detection]:
+        found = self._detector.process(self._logits.flush()) + self._detector.flush()
+        self.reset()
+        return found
 
 
 class StreamingSpotter:
@@ -75,10 +98,14 @@ class StreamingSpotter:
             raise KwsError(f"engine is {engine!r}; choose one of {', '.join(ENGINES)}")
         self.model = model if isinstance(model, SpotterModel | CModel) else ENGINES[engine](model or DEFAULT)
         config = (detector or self.model.detector_at(fa_per_hour)).with_thresholds(thresholds)
-        self._logits = logit_stream(self.model)
         self._detector = Detector(
             self.model.labels, self.model.frame_length, self.model.sample_rate, config, self.model.block_size
         )
+        self._stream: CDetectionStream | _DetectionStream
+        if isinstance(self.model, CModel):
+            self._stream = CDetectionStream(self.model, self._detector)
+        else:
+            self._stream = _DetectionStream(self.model, self._detector)
 
     def create_stream(self) -> StreamingSpotter:
         """Another stream at time 0, with the same model and detector configuration."""
@@ -86,8 +113,7 @@ class StreamingSpotter:
 
     def reset(self) -> None:
         """Begin a new stream at time 0."""
-        self._logits.reset()
-        self._detector.reset()
+        self._stream.reset()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -102,7 +128,7 @@ class StreamingSpotter:
     @property
     def posteriors(self) -> NDArray[np.float64]:
         """float64 `[K]`: what the last smoothing window gives each label, as of the last whole block."""
-        return self._detector.posteriors
+        return self._stream.posteriors
 
     def feed(self, samples: Samples) -> list[Detection]:
         """The next samples of the stream, any number -> the detections they bring.
@@ -110,10 +136,8 @@ class StreamingSpotter:
         `samples`: `[n]` at the model's sample rate, float32 in [-1, 1] or int16. Raises `ValueError` for anything else,
         NaN and infinity included; the stream is then as it was before.
         """
-        return self._detector.process(self._logits.feed(samples))
+        return self._stream.feed(samples)
 
     def flush(self) -> list[Detection]:
         """End the stream: its last samples, zeros to the end of a block, and what was held back. Then `reset`."""
-        found = self._detector.process(self._logits.flush()) + self._detector.flush()
-        self.reset()
-        return found
+        return self._stream.flush()

@@ -1,11 +1,11 @@
-/* Damaged blocks of weights and wild samples against the engine, for the sanitizers to watch (make fuzz).
+/* Damaged blocks of weights, wild samples and wild options against the engine and its detector, for the sanitizers to watch (make fuzz).
  *
  *     fuzz_c_engine SECONDS SEED BLOCK...
  *
  * Each round damages a block (words of its header more often), sums it anew, so that the checksum does not stop it, and
  * feeds what is accepted in random cuts, from memory of exactly the size that was asked for.
  */
-#include "kws.h"
+#include "kws_detector.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 
 #define MOST_SAMPLES 700u
 #define MOST_MEMORY (1u << 20)
+#define LABELS 9u
 
 static uint64_t state;
 
@@ -27,6 +28,13 @@ static uint32_t draw(uint32_t below) { /* xorshift64* */
 static void on_frame(void *user, const float *logits) {
     volatile float *const sink = user;
     *sink = logits[0];
+}
+
+static void on_detection(void *user, const kws_detection *detection) {
+    (void)user;
+    if (detection->end <= detection->start || detection->time < detection->end) {
+        abort();
+    }
 }
 
 static void damage(uint32_t *words, uint32_t n) {
@@ -61,6 +69,42 @@ static void feed(kws_stream *stream) {
         free(floats);
     }
     (void)kws_flush(stream, on_frame, (void *)(uintptr_t)&sink);
+}
+
+/* A detector of random options on random logits, from memory of exactly the size that it asks for: 1 if all is well. */
+static int detect(void) {
+    float thresholds[LABELS], bias[LABELS], logits[LABELS];
+    uint8_t is_keyword[LABELS];
+    uint32_t longer[2u * LABELS];
+    kws_detector detector;
+    const uint32_t n = 1u + draw(LABELS);
+    for (uint32_t k = 0; k < LABELS; ++k) {
+        thresholds[k] = (float)draw(100) / 100.0f;
+        bias[k] = (float)draw(10) - 5.0f;
+        is_keyword[k] = (uint8_t)draw(2);
+        longer[2u * k] = draw(n + (draw(20) == 0u));
+        longer[2u * k + 1u] = draw(n);
+    }
+    const kws_detector_options options = {n, 1u + draw(1000), draw(5), draw(3), draw(3), draw(40), draw(5), draw(9),
+        draw(30), (float)draw(20) / 18.0f, thresholds, bias, is_keyword, longer, draw(LABELS + 1u)};
+    const size_t size = kws_detector_memory_size(&options);
+    if (size == 0u) {
+        return 1;
+    }
+    void *const memory = malloc(size);
+    if (kws_detector_init(&detector, &options, memory, size - 1u) != KWS_ERROR_MEMORY ||
+        kws_detector_init(&detector, &options, memory, size) != KWS_OK) {
+        return 0;
+    }
+    for (uint32_t frame = 0; frame < 300u; ++frame) {
+        for (uint32_t k = 0; k < n; ++k) {
+            logits[k] = (float)draw(200) / 10.0f - (draw(30) == 0u ? 1e30f : 10.0f);
+        }
+        (void)kws_detector_push(&detector, logits, draw(9) != 0u ? on_detection : NULL, NULL);
+    }
+    (void)kws_detector_flush(&detector, on_detection, NULL);
+    free(memory);
+    return 1;
 }
 
 int main(int argc, char **argv) {
@@ -101,6 +145,9 @@ int main(int argc, char **argv) {
         }
         free(exact);
         free(block);
+        if (!detect()) {
+            return 4;
+        }
         ++rounds;
     }
     (void)printf("%lu blocks, %lu of them accepted and fed\n", rounds, accepted);

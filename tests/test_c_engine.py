@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import re
 import shutil
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from shapes import LABELS, SHAPES, spotter
 from kws import cli
 from kws.c.block import make_block
 from kws.c.build import EngineError, build, library
+from kws.c.detector import DETECTION, CDetector
 from kws.c.engine import CLogitStream, CModel
 from kws.c.export import export_c
 from kws.c.memory_map import memory_size
@@ -119,7 +121,7 @@ def test_avx2_gives_the_bits_of_plain_c(any_model, precision):
 def test_compiles_without_a_warning(compiler, tmp_path):
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is not installed")
-    for source in ("kws.c", "host.c"):
+    for source in ("kws.c", "kws_detector.c", "host.c"):
         for options in (["-O3"], ["-O3", "-mavx2"]) if library("plain").kws_host_has_avx2() else (["-O3"],):
             command = [compiler, *STRICT, *options, "-c", str(SOURCES / source), "-o", str(tmp_path / "x.o")]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -182,7 +184,7 @@ def test_bad_samples_leave_the_stream_as_it_was():
         with pytest.raises(ValueError, match="samples"):
             stream.feed(bad)
         if isinstance(bad, np.ndarray):  # past Python's own check
-            code = model.library.kws_host_feed(stream._pointer, bad.ctypes.data, 1, len(bad), first.ctypes.data)
+            code = model.library.kws_host_feed(stream.pointer, bad.ctypes.data, 1, len(bad), first.ctypes.data)
             assert code == -9
     assert stream.feed(x[:0]).shape == (0, 12)
     np.testing.assert_array_equal(np.concatenate([first, stream.feed(x[5000:])]), CLogitStream(model).feed(x))
@@ -309,11 +311,45 @@ def test_exported_c_compiles_and_gives_the_same_bits(compiler, precision, tmp_pa
         pytest.skip(f"{compiler} or make is not installed")
     files = export_c(MODELS / "gsc12_tiny.onnx", tmp_path, precision=precision, name="tiny")
     assert {file.name for file in files} >= {"tiny_model.c", "tiny_model.h", "kws.c", "kws.h", "main.c", "Makefile"}
+    lower_thresholds(tmp_path / "tiny_model.c")
     run(["make", f"CC={compiler}"], tmp_path)
-    x = sound(2)
+    x, model = sound(20, 3), CModel(MODELS / "gsc12_tiny.onnx", precision)
     printed = run([tmp_path / "tiny", "--logits"], tmp_path, input=x.astype("<i2").tobytes())
     logits = np.array([line.split() for line in printed.splitlines()], np.float32)
-    assert_same_bits(logits, CModel(MODELS / "gsc12_tiny.onnx", precision).logits(x))
+    assert_same_bits(logits, model.logits(x))
+    printed = run([tmp_path / "tiny"], tmp_path, input=x.astype("<i2").tobytes())
+    spotter = StreamingSpotter(model, thresholds=0.02)
+    found = spotter.feed(x) + spotter.flush()
+    assert len(found) > 5
+    assert printed.splitlines() == [f"{d.start:.3f} {d.end:.3f} {d.keyword} {d.score:.6g}" for d in found]
+
+
+def lower_thresholds(source: Path) -> None:
+    """Thresholds in an export of which noise reaches many."""
+    text, n = re.subn(r"(_thresholds\[12\] = \{).*(\};)", rf"\g<1>{', '.join(['0.02f'] * 12)}\2", source.read_text())
+    assert n == 1
+    source.write_text(text)
+
+
+def test_neon_gives_the_bits_of_this_machine(tmp_path):
+    """An aarch64 program, emulated: plain C there is NEON."""
+    for tool in ("aarch64-linux-gnu-gcc", "qemu-aarch64"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    for precision in ("float32", "int8"):
+        folder = tmp_path / precision
+        export_c(MODELS / "gsc12_tiny.onnx", folder, precision=precision, name="tiny")
+        lower_thresholds(folder / "tiny_model.c")
+        run(["make", "CC=aarch64-linux-gnu-gcc -static", "CFLAGS=-O2"], folder)
+        x, model = sound(3, 3), CModel(MODELS / "gsc12_tiny.onnx", precision)
+        emulated = ["qemu-aarch64", folder / "tiny"]
+        printed = run([*emulated, "--logits"], folder, input=x.astype("<i2").tobytes())
+        logits = np.array([line.split() for line in printed.splitlines()], np.float32)
+        assert_same_bits(logits, model.logits(x))
+        spotter = StreamingSpotter(model, thresholds=0.02)
+        assert run(emulated, folder, input=x.astype("<i2").tobytes()).splitlines() == [
+            f"{d.start:.3f} {d.end:.3f} {d.keyword} {d.score:.6g}" for d in spotter.feed(x) + spotter.flush()
+        ]
 
 
 def test_a_label_cannot_leave_its_string_nor_a_comment(tmp_path):
@@ -342,7 +378,8 @@ def test_sanitizers_find_nothing_in_damaged_blocks(tmp_path):
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
     fuzz = ["gcc", "-g", "-O1", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    fuzz += ["-I", SOURCES, ROOT / "tests" / "fuzz_c_engine.c", SOURCES / "kws.c", "-o", tmp_path / "fuzz"]
+    fuzz += ["-I", SOURCES, ROOT / "tests" / "fuzz_c_engine.c", SOURCES / "kws.c", SOURCES / "kws_detector.c"]
+    fuzz += ["-o", tmp_path / "fuzz"]
     run(fuzz, tmp_path)
     for precision in ("float32", "int8"):
         (tmp_path / precision).write_bytes(make_block(read_weights(MODELS / "gsc12_tiny.onnx"), precision))
@@ -362,14 +399,21 @@ def board() -> None:
 def test_an_emulated_cortex_m4_gives_the_bits_of_the_host(precision, tmp_path):
     """The limits are the aims for gsc12_tiny in int8: 80 kB of flash, 24 kB of RAM, 20 M instructions a second."""
     export_c(MODELS / "gsc12_tiny.onnx", tmp_path, precision=precision, name="tiny")
-    x = sound(2)
+    lower_thresholds(tmp_path / "tiny_model.c")
+    x, model = sound(3, 3), CModel(MODELS / "gsc12_tiny.onnx", precision)
     x.astype("<i2").tofile(tmp_path / "clip.raw")
     make = ["make", "--no-print-directory"]
     text, data, bss = (int(n) for n in run([*make, "board"], tmp_path).splitlines()[-1].split()[:3])
     printed = run([*make, "run-board"], tmp_path)
     cost = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in printed.splitlines() if line[-1:].isdigit()}
     logits = np.fromfile(tmp_path / "logits.raw", "<f4").reshape(-1, 12)
-    assert_same_bits(logits, CModel(MODELS / "gsc12_tiny.onnx", precision).logits(x))
+    assert_same_bits(logits, model.logits(x))
+    detector = CDetector(StreamingSpotter(model, thresholds=0.02)._detector, library())
+    expected = detector.process(logits) + detector.flush()
+    found = np.fromfile(tmp_path / "detections.raw", DETECTION)
+    assert [(d.keyword, np.float32(d.score), d.start, d.end, d.time) for d in expected] == [
+        (model.labels[d["label"]], d["score"], *(d[time] / 16000 for time in ("start", "end", "time"))) for d in found
+    ]
     assert cost["samples"] == len(x)
     assert cost["bytes of stack"] < 1000  # as the header says
     if precision == "int8":

@@ -19,6 +19,7 @@ from pathlib import Path
 from kws.errors import KwsError
 
 SOURCES = Path(__file__).resolve().parent
+COMPILED = ("kws.h", "kws_detector.h", "kws_math.h", "kws.c", "kws_detector.c", "host.c")
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-shared")
 VARIANTS = {"plain": (), "avx2": ("-mavx2",)}  # plain: with what every processor of a kind has: SSE2, NEON
 SECONDS = 600  # for a compiler that unpacks itself first
@@ -77,7 +78,7 @@ def build(folder: Path, variant: str, target: Target = HERE, using: Sequence[Seq
     for compiler in compilers(target) if using is None else using:
         with tempfile.TemporaryDirectory(dir=folder) as partial:
             made = Path(partial) / library.name
-            sources = [str(SOURCES / name) for name in ("kws.c", "host.c")]
+            sources = [str(SOURCES / name) for name in COMPILED if name.endswith(".c")]
             command = [*compiler, *target.flags, *FLAGS, *VARIANTS[variant], *sources, "-o", str(made)]
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
@@ -124,7 +125,7 @@ def _kept() -> Path:
 
 def _name(variant: str, target: Target) -> str:
     """Named by what it is compiled from, so that a changed source is compiled again."""
-    content = b"".join((SOURCES / name).read_bytes() for name in ("kws.h", "kws.c", "host.c"))
+    content = b"".join((SOURCES / name).read_bytes() for name in COMPILED)
     digest = hashlib.sha256(content + " ".join(FLAGS).encode()).hexdigest()[:12]
     return f"kws_{variant}_{digest}{target.suffix}"
 
@@ -141,6 +142,15 @@ def _typed(found: ctypes.CDLL) -> ctypes.CDLL:
         "kws_host_reset": (ctypes.c_int, [pointer]),
         "kws_host_feed": (number, [pointer, pointer, ctypes.c_int, size, pointer]),
         "kws_host_flush": (number, [pointer, pointer]),
+        "kws_host_detector_bytes": (size, []),
+        "kws_host_detector_memory_bytes": (size, [pointer]),
+        "kws_host_detector_init": (ctypes.c_int, [pointer, pointer, pointer, size]),
+        "kws_host_detector_reset": (ctypes.c_int, [pointer]),
+        "kws_host_posteriors": (ctypes.c_int, [pointer, pointer]),
+        "kws_host_detect": (number, [pointer, pointer, size, pointer]),
+        "kws_host_spot": (number, [pointer, pointer, pointer, ctypes.c_int, size, pointer]),
+        "kws_host_spot_many": (None, [pointer, size, ctypes.c_int]),
+        "kws_host_end": (number, [pointer, pointer, pointer]),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(found, name)

@@ -6,16 +6,19 @@ import ctypes
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kws.c.block import make_block
 from kws.c.build import EngineError, library
+from kws.c.detector import CDetector
 from kws.c.weights import read_weights
 from kws.errors import ModelError
+from kws.runtime.detector import Detection, Detector
 from kws.runtime.onnx_model import DescribedModel, Samples, as_float
 from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32
 
-__all__ = ["CLogitStream", "CModel", "EngineError"]
+__all__ = ["CDetectionStream", "CLogitStream", "CModel", "EngineError"]
 
 ERRORS = {
     -1: "a null pointer",
@@ -73,9 +76,9 @@ class CLogitStream:
         self._model, self._library = model, model.library
         self._stream = np.zeros(model.library.kws_host_stream_bytes() // 8 + 1, np.uint64)
         self._memory = np.zeros(model.memory_size // 4, np.float32)
-        self._pointer = self._stream.ctypes.data
+        self.pointer = self._stream.ctypes.data
         check(
-            self._library.kws_host_init(self._pointer, model.pointer, self._memory.ctypes.data, self._memory.nbytes),
+            self._library.kws_host_init(self.pointer, model.pointer, self._memory.ctypes.data, self._memory.nbytes),
             model.path,
         )
         self._feed, self._frame = self._library.kws_host_feed, model.frame_length
@@ -83,27 +86,65 @@ class CLogitStream:
 
     def reset(self) -> None:
         """Begin a new stream at time 0."""
-        check(self._library.kws_host_reset(self._pointer), self._model.path)
+        check(self._library.kws_host_reset(self.pointer), self._model.path)
 
     def feed(self, samples: Samples) -> Float32:
         """The next samples `[n]`, float32 in [-1, 1] or int16 -> logits `[T, K]` of the frames that they complete.
 
         Raises `ValueError` for anything else, NaN and infinity included; the stream is then as it was before.
         """
-        if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
-            samples = as_float(samples)
-        if not samples.flags.c_contiguous:
-            samples = samples.copy()
+        samples = checked(samples)
         logits = np.empty((len(samples) // self._frame + 1, self._n_labels), np.float32)
         is_float = samples.dtype == np.float32
-        frames = self._feed(self._pointer, samples.ctypes.data, is_float, len(samples), logits.ctypes.data)
+        frames = self._feed(self.pointer, samples.ctypes.data, is_float, len(samples), logits.ctypes.data)
         return logits[: check(frames, self._model.path)]
 
     def flush(self) -> Float32:
         """End the stream: the logits of its last samples, zeros to the end of a block. Then `reset`."""
         logits = np.empty((self._model.block_size // self._frame + 1, self._n_labels), np.float32)
-        frames = self._library.kws_host_flush(self._pointer, logits.ctypes.data)
+        frames = self._library.kws_host_flush(self.pointer, logits.ctypes.data)
         return logits[: check(frames, self._model.path)]
+
+
+class CDetectionStream:
+    """The detections of one stream: `CLogitStream` and `CDetector` in one call."""
+
+    def __init__(self, model: CModel, detector: Detector) -> None:
+        """A stream at time 0; of `detector` the options are read."""
+        self.logits, self.detector = CLogitStream(model), CDetector(detector, model.library)
+        self._stream, self._detector = self.logits.pointer, self.detector.pointer
+        self._library, self._spot = model.library, model.library.kws_host_spot
+        self._frame, self._block_frames, self._path = model.frame_length, model.block_frames, model.path
+
+    def reset(self) -> None:
+        """Begin a new stream at time 0."""
+        self.logits.reset()
+        self.detector.reset()
+
+    @property
+    def posteriors(self) -> NDArray[np.float64]:
+        """float64 `[K]`: what the last smoothing window gives each label, as of the last whole frame."""
+        return self.detector.posteriors
+
+    def feed(self, samples: Samples) -> list[Detection]:
+        """The next samples `[n]`, as `CLogitStream.feed` -> the detections they bring."""
+        samples = checked(samples)
+        n = len(samples)
+        to, is_float = self.detector.room_for(n // self._frame + 1), samples.dtype == np.float32
+        count = self._spot(self._stream, self._detector, samples.ctypes.data, is_float, n, to)
+        return self.detector.detections(check(count, self._path)) if count else []
+
+    def flush(self) -> list[Detection]:
+        """End the stream: its last samples, zeros to the end of a block, and what was held back. Then `reset`."""
+        to = self.detector.room_for(self._block_frames)
+        return self.detector.detections(check(self._library.kws_host_end(self._stream, self._detector, to), self._path))
+
+
+def checked(samples: Samples) -> Samples:
+    """One channel `[n]` in one piece of memory, float32 in [-1, 1] or int16. Raises `ValueError` for anything else."""
+    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
+        samples = as_float(samples)
+    return samples if samples.flags.c_contiguous else samples.copy()
 
 
 def check(result: int | ctypes.c_int64, path: Path) -> int:

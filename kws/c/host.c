@@ -9,6 +9,16 @@
 #define KWS_API __attribute__((visibility("default")))
 #endif
 
+/* What one of many streams is given, and what became of it: as kws_host_spot. */
+typedef struct {
+    kws_stream *stream;
+    kws_detector *detector;
+    const void *samples;
+    size_t n;
+    kws_detection *found;
+    int64_t count;
+} kws_host_job;
+
 KWS_API int kws_host_has_avx2(void);
 KWS_API size_t kws_host_model_bytes(void);
 KWS_API size_t kws_host_stream_bytes(void);
@@ -27,6 +37,7 @@ KWS_API int kws_host_posteriors(const kws_detector *detector, float *posteriors)
 KWS_API int64_t kws_host_detect(kws_detector *detector, const float *logits, size_t frames, kws_detection *found);
 KWS_API int64_t kws_host_spot(kws_stream *stream, kws_detector *detector, const void *samples, int is_float, size_t n,
                               kws_detection *found);
+KWS_API void kws_host_spot_many(kws_host_job *jobs, size_t n_jobs, int is_float);
 KWS_API int64_t kws_host_end(kws_stream *stream, kws_detector *detector, kws_detection *found);
 
 typedef struct {
@@ -159,6 +170,13 @@ int64_t kws_host_spot(kws_stream *stream, kws_detector *detector, const void *sa
     const int error = is_float != 0 ? kws_feed_float(stream, samples, n, detect, &to)
                                     : kws_feed_int16(stream, samples, n, detect, &to);
     return error != KWS_OK ? error : to.error != KWS_OK ? to.error : to.count;
+}
+
+void kws_host_spot_many(kws_host_job *jobs, size_t n_jobs, int is_float) {
+    for (size_t i = 0; i < n_jobs; ++i) {
+        kws_host_job *const job = &jobs[i];
+        job->count = kws_host_spot(job->stream, job->detector, job->samples, is_float, job->n, job->found);
+    }
 }
 
 /* As kws_host_spot for the rest of the stream; both are then at time 0. */

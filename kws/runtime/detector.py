@@ -147,9 +147,9 @@ class Detector:
         self.labels, self.sample_rate, self.frame_length = tuple(labels), sample_rate, frame_length
         self.config = config = config or DetectorConfig()
         self.keywords = {name: k for k, name in enumerate(self.labels) if not name.startswith("_")}
-        self._block_size = block_size or frame_length
-        self._longer = longer_keywords(list(self.keywords)) if config.suppress is None else config.suppress
-        for name in [*config.thresholds, *self._longer, *(name for names in self._longer.values() for name in names)]:
+        self.block_size = block_size or frame_length
+        self.longer = longer_keywords(list(self.keywords)) if config.suppress is None else config.suppress
+        for name in [*config.thresholds, *self.longer, *(name for names in self.longer.values() for name in names)]:
             if name not in self.keywords:
                 raise KwsError(f"detector names {name!r}; the model's keywords are {', '.join(self.keywords)}")
         self.thresholds = np.full(len(self.labels), np.inf)
@@ -159,9 +159,9 @@ class Detector:
         self._limits = self._score.level(self.thresholds)
         durations = (config.smoothing_ms, config.min_duration_ms, config.refractory_ms, config.hold_ms)
         counts = (whole_frames(ms, sample_rate, frame_length) for ms in durations)
-        self._window, self._min_frames, self._refractory, self._hold = counts
-        bias = [config.unknown_bias if name == UNKNOWN else 0.0 for name in self.labels]
-        self.smoother = Smoother(len(self.labels), self._window, config.pooling, bias)
+        self.window, self.min_frames, self.refractory, self.hold = counts  # frames
+        self.bias = [config.unknown_bias if name == UNKNOWN else 0.0 for name in self.labels]  # of each label's logits
+        self.smoother = Smoother(len(self.labels), self.window, config.pooling, self.bias)
         self.reset()
 
     def reset(self) -> None:
@@ -217,13 +217,13 @@ class Detector:
             levels = self._fresh_levels(k, track.fresh_from, frame, frames)
             leads = self._score.leads(k, frames.sums[frame - self._position :])
             runs = _run_lengths((levels >= self._limits[k]) & leads, track.run)
-            ready = np.flatnonzero(runs >= self._min_frames)
+            ready = np.flatnonzero(runs >= self.min_frames)
             if not len(ready):
                 track.run = int(runs[-1])
                 break
             frame += int(ready[0])
             triggers.append((frame, k, self._detection(k, track.fresh_from, frame, float(levels[ready[0]]), frames)))
-            track.active, track.release_from, track.run = True, frame + self._refractory, 0
+            track.active, track.release_from, track.run = True, frame + self.refractory, 0
             frame += 1
         return triggers
 
@@ -241,7 +241,7 @@ class Detector:
         """Levels of label `k` at each frame from `frame` on, without its own evidence from before `fresh_from`."""
         sums = frames.sums[frame - self._position :]
         levels = self._score.levels(sums)[:, k]
-        n_mixed = min(fresh_from + self._window - 1 - frame, len(levels))  # frames whose window reaches farther back
+        n_mixed = min(fresh_from + self.window - 1 - frame, len(levels))  # frames whose window reaches farther back
         if n_mixed > 0:
             first, last = (at - self._origin(frames) for at in (fresh_from, frame + n_mixed))
             fresh = np.add.accumulate(frames.evidence[first:last, k])[-n_mixed:]
@@ -251,7 +251,7 @@ class Detector:
     def _detection(self, k: int, fresh_from: int, frame: int, level: float, frames: Smoothed) -> Detection:
         """What is reported when label `k` is detected with `frame`."""
         score = self._score.of_level(level)
-        since = max(fresh_from, frame - self._window + 1, 0)
+        since = max(fresh_from, frame - self.window + 1, 0)
         own = frames.evidence[since - self._origin(frames) : frame - self._origin(frames) + 1, k]
         strong = np.flatnonzero(own >= 0.1 * own.max()) + since
         start, end = self._seconds(int(strong[0])), self._seconds(int(strong[-1]) + 1)
@@ -261,11 +261,11 @@ class Detector:
         """Report a detection now, hold it back, or drop it: one of a longer keyword silences those it is made of."""
         self._tracks[k].last = frame
         name = detection.keyword
-        self._held = [held for held in self._held if name not in self._longer.get(held[2].keyword, ())]
-        if not (longer := self._longer.get(name)):
+        self._held = [held for held in self._held if name not in self.longer.get(held[2].keyword, ())]
+        if not (longer := self.longer.get(name)):
             return [detection]
-        if all(frame - self._tracks[self.keywords[other]].last > self._hold for other in longer):
-            self._held.append((frame + self._hold, k, detection))
+        if all(frame - self._tracks[self.keywords[other]].last > self.hold for other in longer):
+            self._held.append((frame + self.hold, k, detection))
         return []
 
     def _release_held(self, frame: int) -> list[Detection]:
@@ -279,7 +279,7 @@ class Detector:
 
     def _decided(self, frame: int) -> float:
         """When a frame is known: the end of its block, seconds."""
-        return -(-(frame + 1) * self.frame_length // self._block_size) * self._block_size / self.sample_rate
+        return -(-(frame + 1) * self.frame_length // self.block_size) * self.block_size / self.sample_rate
 
 
 def _run_lengths(reached: Bool, before: int) -> Int64:

@@ -1,9 +1,9 @@
 /* The engine on an emulated board: start-up, semihosting and a main that times it. See "make run-board".
  *
- * Reads clip.raw (int16, @SAMPLE_RATE@ Hz), writes logits.raw (float32, little-endian) and prints what it cost.
+ * Reads clip.raw (int16, @SAMPLE_RATE@ Hz), writes logits.raw (float32, little-endian) and detections.raw (kws_detection) and
+ * prints what it cost.
  */
 #include "@NAME@_model.h"
-#include "kws.h"
 
 #include <stdint.h>
 
@@ -16,9 +16,11 @@ extern uint32_t load_data[], start_data[], end_data[], start_bss[], end_bss[];
 
 static uint32_t stack[STACK_WORDS] __attribute__((section(".stack"), aligned(8)));
 static uint32_t memory[@PREFIX@_MEMORY_SIZE / 4u];
+static uint64_t detector_memory[(@PREFIX@_DETECTOR_MEMORY_SIZE + 7u) / 8u];
+static kws_detector detector;
 static kws_model model;
 static kws_stream stream;
-static int logits_file;
+static int logits_file, detections_file;
 
 int main(void);
 void reset(void);
@@ -78,9 +80,17 @@ void reset(void) {
     stop();
 }
 
+static void on_detection(void *user, const kws_detection *detection) {
+    (void)user;
+    if (transfer(5, detections_file, detection, sizeof *detection) != 0u) {
+        stop();
+    }
+}
+
 static void on_frame(void *user, const float *logits) {
     (void)user;
-    if (transfer(5, logits_file, logits, @PREFIX@_N_LABELS * 4u) != 0u) {
+    if (transfer(5, logits_file, logits, @PREFIX@_N_LABELS * 4u) != 0u ||
+        kws_detector_push(&detector, logits, on_detection, 0) != KWS_OK) {
         stop();
     }
 }
@@ -95,8 +105,11 @@ int main(void) {
     }
     const int clip = open_file("clip.raw", 8, 1);
     logits_file = open_file("logits.raw", 10, 5);
-    if (clip < 0 || logits_file < 0 || kws_model_init(&model, @NAME@_block, sizeof @NAME@_block) != KWS_OK ||
-        kws_init(&stream, &model, memory, sizeof memory) != KWS_OK) {
+    detections_file = open_file("detections.raw", 14, 5);
+    if (clip < 0 || logits_file < 0 || detections_file < 0 ||
+        kws_model_init(&model, @NAME@_block, sizeof @NAME@_block) != KWS_OK ||
+        kws_init(&stream, &model, memory, sizeof memory) != KWS_OK ||
+        kws_detector_init(&detector, &@NAME@_detector, detector_memory, sizeof detector_memory) != KWS_OK) {
         return 1;
     }
     systick[1] = 0xFFFFFFu;
@@ -114,7 +127,8 @@ int main(void) {
         ticks += (before - systick[2]) & 0xFFFFFFu;
         n_samples += n;
     }
-    if (kws_flush(&stream, on_frame, 0) != KWS_OK || n_samples == 0u) {
+    if (kws_flush(&stream, on_frame, 0) != KWS_OK || kws_detector_flush(&detector, on_detection, 0) != KWS_OK ||
+        n_samples == 0u) {
         return 3;
     }
     while (stack[free_words] == PAINT) {
@@ -123,7 +137,7 @@ int main(void) {
     print("samples ", n_samples);
     print("instructions a second of audio ",
           (uint32_t)((uint64_t)ticks * INSTRUCTIONS_PER_TICK * @PREFIX@_SAMPLE_RATE / n_samples));
-    print("bytes of memory ", sizeof memory + sizeof model + sizeof stream);
+    print("bytes of memory ", sizeof memory + sizeof detector_memory + sizeof model + sizeof stream + sizeof detector);
     print("bytes of stack ", 4u * (STACK_WORDS - free_words));
     return 0;
 }

@@ -1,53 +1,49 @@
 /* Listen to PCM on standard input: int16, little-endian, one channel, @SAMPLE_RATE@ Hz.
  *
- *     ./@NAME@ < audio.raw              a line for each keyword that becomes the likeliest label
+ *     ./@NAME@ < audio.raw              a line for each detection: seconds from where to where, keyword, score
  *     ./@NAME@ --logits < audio.raw     every frame's logits, as text that gives each float back exactly
  */
 #include "@NAME@_model.h"
-#include "kws.h"
 
-#include <stdint.h>
 #include <stdio.h>
-#include <string.h>
 
 #define CHUNK 160u
 
 static uint32_t memory[@PREFIX@_MEMORY_SIZE / 4u];
+static uint64_t detector_memory[(@PREFIX@_DETECTOR_MEMORY_SIZE + 7u) / 8u];
+static kws_detector detector;
 
-typedef struct {
-    unsigned long frame;
-    unsigned best;
-    int all;
-} listener;
+static void on_detection(void *user, const kws_detection *detection) {
+    (void)user;
+    (void)printf("%.3f %.3f %s %.6g\n", (double)detection->start / @PREFIX@_SAMPLE_RATE,
+                 (double)detection->end / @PREFIX@_SAMPLE_RATE, @NAME@_labels[detection->label],
+                 (double)detection->score);
+    (void)fflush(stdout);
+}
 
 static void on_frame(void *user, const float *logits) {
-    listener *const self = user;
-    unsigned best = 0;
+    const int *const all = user;
+    if (*all == 0) {
+        (void)kws_detector_push(&detector, logits, on_detection, NULL);
+        return;
+    }
     for (unsigned k = 0; k < @PREFIX@_N_LABELS; ++k) {
-        best = logits[k] > logits[best] ? k : best;
-        if (self->all != 0) {
-            (void)printf("%s%.9g", k > 0u ? " " : "", (double)logits[k]);
-        }
+        (void)printf("%s%.9g", k > 0u ? " " : "", (double)logits[k]);
     }
-    ++self->frame;
-    if (self->all != 0) {
-        (void)printf("\n");
-    } else if (best != self->best && @NAME@_labels[best][0] != '_') {
-        (void)printf("%.2f s %s\n", (double)self->frame * @PREFIX@_FRAME_LENGTH / @PREFIX@_SAMPLE_RATE,
-                     @NAME@_labels[best]);
-        (void)fflush(stdout);
-    }
-    self->best = best;
+    (void)printf("\n");
 }
 
 int main(int argc, char **argv) {
+    (void)argv;
     kws_model model;
     kws_stream stream;
-    listener self = {0, 0, 0};
-    self.all = argc > 1 && strcmp(argv[1], "--logits") == 0;
+    int all = argc > 1;
     int error = kws_model_init(&model, @NAME@_block, sizeof @NAME@_block);
     if (error == KWS_OK) {
         error = kws_init(&stream, &model, memory, sizeof memory);
+    }
+    if (error == KWS_OK) {
+        error = kws_detector_init(&detector, &@NAME@_detector, detector_memory, sizeof detector_memory);
     }
     unsigned char bytes[2u * CHUNK];
     size_t n;
@@ -56,10 +52,13 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < n; ++i) {
             samples[i] = (int16_t)(bytes[2u * i] | bytes[2u * i + 1u] << 8);
         }
-        error = kws_feed_int16(&stream, samples, n, on_frame, &self);
+        error = kws_feed_int16(&stream, samples, n, on_frame, &all);
     }
     if (error == KWS_OK) {
-        error = kws_flush(&stream, on_frame, &self);
+        error = kws_flush(&stream, on_frame, &all);
+    }
+    if (error == KWS_OK) {
+        error = kws_detector_flush(&detector, on_detection, NULL);
     }
     if (error != KWS_OK) {
         (void)fprintf(stderr, "error %d of kws.h\n", error);
