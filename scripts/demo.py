@@ -3,7 +3,6 @@
 Usage: python scripts/demo.py [overrides of the training, e.g. trainer.epochs=1]
 """
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile as sf
 
-from kws import data
+from kws import cli, data
 from kws.config import UNKNOWN, data_from_dict
 from kws.streaming import StreamingSpotter
 
@@ -20,8 +19,9 @@ SLOT_SECONDS, MINUTE = 1.5, 60
 
 
 def run(*arguments: str) -> None:
-    print(f"\n$ python {' '.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, *arguments], check=True)
+    print(f"\n$ kws {' '.join(arguments)}", flush=True)
+    if status := cli.main(arguments):
+        sys.exit(status)
 
 
 def minute_of_speech(corpus, sample_rate, rng):
@@ -40,9 +40,9 @@ def minute_of_speech(corpus, sample_rate, rng):
 
 def main() -> None:
     started = time.perf_counter()
-    run("-m", "kws.train", "experiment=demo", f"run_dir={RUN_DIR}", *sys.argv[1:])
-    run("-m", "kws.evaluate", f"model={RUN_DIR}/best.safetensors", "split=test", f"output={RUN_DIR}/best-test")
-    run("-m", "kws.export", f"{RUN_DIR}/best.safetensors")
+    run("train", "experiment=demo", f"run_dir={RUN_DIR}", *sys.argv[1:])
+    run("evaluate", f"model={RUN_DIR}/best.safetensors", "split=test", f"output={RUN_DIR}/best-test")
+    run("export", f"{RUN_DIR}/best.safetensors")
 
     spotter = StreamingSpotter(RUN_DIR / "best.onnx")
     model = spotter.model

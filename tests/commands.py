@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import runpy
 import subprocess
 import sys
 from unittest import mock
@@ -11,11 +12,23 @@ from kws import cli
 
 def kws(*arguments):
     """Status, standard output and standard error of `kws ARGUMENTS`, as `subprocess.run` gives them."""
+    return call(lambda: cli.main([*map(str, arguments)]), "kws")
+
+
+def script(path, *arguments):
+    """The same of `python PATH ARGUMENTS`."""
+    return call(lambda: runpy.run_path(str(path), run_name="__main__") and 0, str(path), *arguments)
+
+
+def call(function, *argv):
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.object(sys, "argv", ["kws"]),  # Hydra gets its arguments there
+        mock.patch.object(sys, "argv", [*argv]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        status = cli.main([*map(str, arguments)])
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
+        try:
+            status = function()
+        except SystemExit as end:
+            status = end.code
+    return subprocess.CompletedProcess(argv, status, out.getvalue(), err.getvalue())

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import kws
+from commands import kws, script
 from readme_commands import blocks, readme_commands, unlike
 from tone_words import write_tone_words
 
@@ -65,16 +65,15 @@ def folder(tmp_path_factory):
 
 
 def run_reduced(command):
-    """The command in its short form, run here if it is `kws`: what it printed."""
+    """The command in its short form, run in this process if it is one of ours: what it printed."""
     program, *arguments = shlex.split(command)
     names = {option.split("=")[0] for option in REDUCED[command] if "=" in option}
     arguments = [*(a for a in arguments if a.split("=")[0] not in names), *REDUCED[command]]
     if program == "kws":
         return kws(*arguments)
     if command == "make demo":
-        whole = [sys.executable, str(REPO / "scripts" / "demo.py"), *REDUCED[command]]
-    else:
-        whole = [sys.executable, *arguments] if program == "python" else [program, "-C", str(REPO), *arguments]
+        return script(REPO / "scripts" / "demo.py", *REDUCED[command])
+    whole = [sys.executable, *arguments] if program == "python" else [program, "-C", str(REPO), *arguments]
     return subprocess.run(whole, capture_output=True, text=True, timeout=600)
 
 
