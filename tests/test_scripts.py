@@ -3,11 +3,10 @@
 import csv
 import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from commands import script
 from composing import compose_config
 from tone_words import write_tone_words
 
@@ -35,18 +34,19 @@ def test_every_ablation_is_one_override_that_changes_the_common_command(ablation
         assert changed.trainer.epochs == base.trainer.epochs
 
 
-def test_an_ablation_from_training_to_its_table(tmp_path):
+def test_an_ablation_from_training_to_its_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     data = write_tone_words(tmp_path / "words")
     (tmp_path / "docs").mkdir()
     results = tmp_path / "docs" / "RESULTS.md"
     results.write_text("before\n<!-- ablations: begin -->\nold\n<!-- ablations: end -->\nafter\n")
     command = [
-        sys.executable, str(SCRIPTS / "ablations.py"), "--jobs", "1", "--seeds", "3", "--only", "base,forget-0",
+        SCRIPTS / "ablations.py", "--jobs", "1", "--seeds", "3", "--only", "base,forget-0",
         "data=folder", f"data.root={data}", "data.keywords=[yes,no]", "data.train_min_clips=0",
         "model.hidden_size=8", "model.conv_channels=[4]",
         "trainer.batch_size=16", "trainer.epochs=1",
     ]  # fmt: skip
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    result = script(*command)
     assert result.returncode == 0, result.stdout + result.stderr
     rows = list(csv.DictReader((tmp_path / "docs" / "ablations.csv").open()))
     assert [(row["variant"], row["seed"]) for row in rows] == [("base", "3"), ("forget-0", "3")]
@@ -61,7 +61,7 @@ def test_an_ablation_from_training_to_its_table(tmp_path):
     assert f"({difference:+.1f})" in line
     assert (tmp_path / "docs" / "accuracy_multiplications.png").stat().st_size > 10_000
     before = result.stdout
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+    again = script(*command)
     assert "isolated" in before
     assert "isolated" in again.stdout
     assert results.read_text() == text
