@@ -15,6 +15,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from kws.config import is_keyword
 from kws.errors import above
 from kws.evaluation.operating_points import (
     Sweep,
@@ -115,7 +116,7 @@ def tensorflow_statistics(scored: ScoredRecordings) -> dict[str, float]:
     for file, posteriors in zip(scored.files, scored.posteriors(window, model.detector.pooling), strict=True):
         if file.keywords:
             labelled = {event.keyword for event in file.events}
-            ignored = [label for label in model.labels if label.startswith("_") and label not in labelled]
+            ignored = [label for label in model.labels if not is_keyword(label) and label not in labelled]
             found = found_words(posteriors, frame_seconds, model.labels, ignored)
             total = TfCounts(*(a + b for a, b in zip(total, tf_counts(found, file.events), strict=True)))
     return total.percentages()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kws.config import FrontendConfig
+from kws.config import FrontendConfig, keywords_of
 from kws.runtime.detector import Detector, DetectorConfig
 from kws.runtime.operating_points import OperatingPoint
 
@@ -61,7 +61,7 @@ def contradiction(metadata: Mapping[str, Any]) -> str | None:
 def _labels(labels: Any) -> str | None:
     if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels) or len(set(labels)) < len(labels):
         return f"labels is {labels!r}, not a list of different names"
-    if not any(not label.startswith("_") for label in labels) or len(labels) < 2:
+    if not keywords_of(labels) or len(labels) < 2:
         return f"labels is {labels!r}, which needs a keyword and something else"
     if len(labels) > MOST_LABELS:
         return f"labels are {len(labels)}; there may be at most {MOST_LABELS}"
