@@ -130,6 +130,11 @@ class StreamingSpotter:
         """float64 `[K]`: what the last smoothing window gives each label, as of the last whole block."""
         return self._stream.posteriors
 
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """What each keyword scores in the last window, float64 `[K]`, on the scale of the thresholds."""
+        return self._detector.scores
+
     def feed(self, samples: Samples) -> list[Detection]:
         """The next samples of the stream, any number -> the detections they bring.
 

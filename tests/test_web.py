@@ -227,7 +227,7 @@ def test_the_page_in_a_real_browser(model: Path, ort: Path, tmp_path: Path) -> N
 
             browser.run(
                 "document.querySelectorAll('.keyword input').forEach((slider) => {"
-                "slider.value = 1; slider.dispatchEvent(new Event('input'));})"
+                "slider.value = slider.max; slider.dispatchEvent(new Event('input'));})"
             )
             browser.choose_file("#audio-file", file)
             browser.wait(f"{STATUS}.includes('0 detections in')")

@@ -66,8 +66,8 @@ def test_the_detector(tmp_path: Path, case: int) -> None:
         import { Detector } from "./detector.js";
         const detector = new Detector(given.labels, 320, 16000, given.config, 1280);
         const found = given.logits.flatMap((frame) => detector.process(frame));
-        const posteriors = detector.posteriors;
-        console.log(JSON.stringify({ found: [...found, ...detector.flush()], posteriors }));
+        const { posteriors, scores } = detector;
+        console.log(JSON.stringify({ found: [...found, ...detector.flush()], posteriors, scores }));
     """
     given = {"labels": WORDS, "config": config.to_dict(), "logits": logits.tolist()}
     got = node(tmp_path, script, given)
@@ -76,6 +76,8 @@ def test_the_detector(tmp_path: Path, case: int) -> None:
         assert theirs.pop("score") == pytest.approx(ours.pop("score"), abs=1e-9)
         assert theirs == pytest.approx(ours)
     np.testing.assert_allclose(got["posteriors"], detector.posteriors, atol=1e-9)
+    spoken = list(detector.keywords.values())
+    np.testing.assert_allclose(np.array(got["scores"])[spoken], detector.scores[spoken], atol=1e-9)
 
 
 def test_the_resampler(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from kws.apps.capture import Source
 from kws.apps.meter import Meter
 from kws.config import keywords_of
 from kws.runtime.detector import Detection
+from kws.runtime.scores import SCALES
 from kws.streaming import StreamingSpotter
 
 BAR = 30  # characters
@@ -59,11 +60,16 @@ class LiveView:
         table = Table.grid(padding=(0, 1))
         style = "red" if meter.level_db > LOUD_DB else "cyan"
         table.add_row("level", _bar(share, style), f"{meter.level_db:.0f} dBFS")
+        scores = spotter.scores
+        low, high = SCALES[spotter.model.detector.score]
+
+        def share_of(score: float) -> float:
+            return (score - low) / (high - low)
+
         for name, k in self._keywords.items():
             lit = time.monotonic() - self._lit.get(name, -1e9) < LIT_SECONDS
-            posterior = float(spotter.posteriors[k])
-            bar = _bar(posterior, "bold green" if lit else "blue", self._thresholds[name])
-            table.add_row(Text(name, style="bold green" if lit else ""), bar, f"{posterior:.2f}")
+            bar = _bar(share_of(scores[k]), "bold green" if lit else "blue", share_of(self._thresholds[name]))
+            table.add_row(Text(name, style="bold green" if lit else ""), bar, f"{scores[k]:.2f}")
         past = Table.grid(padding=(0, 2))
         for each in self._last:
             past.add_row(f"{each.time:9.2f} s", Text(each.keyword, style="bold"), f"{each.score:.3f}")
@@ -76,6 +82,6 @@ def _bar(share: float, style: str, mark: float | None = None) -> Text:
     text = Text("━" * filled, style=style)
     text.append("─" * (BAR - filled), style="dim")
     if mark is not None:
-        column = min(BAR - 1, int(mark * BAR))
+        column = min(BAR - 1, max(0, int(mark * BAR)))
         text = text[:column] + Text("┃", style="yellow") + text[column + 1 :]
     return text

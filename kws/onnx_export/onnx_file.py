@@ -89,7 +89,7 @@ def export_onnx(
         "state_size": spotter.state_size if variant == "waveform" else spotter.classifier.state_size,
         "frontend": dataclasses.asdict(frontend),
         "model": model.to_dict(),
-        "detector": {"pooling": model.pooling, "smoothing_ms": model.pool_ms},
+        "detector": {"pooling": model.pooling, "smoothing_ms": model.pool_ms, "score": "log_ratio"},
         "card": {
             "parameters": spotter.n_parameters,
             "multiplications_per_second": round(cost),

@@ -171,6 +171,7 @@ class Detector:
         self._tracks = {k: _Track() for k in self.keywords.values()}
         self._held: list[tuple[int, int, Detection]] = []  # last frame to wait, label, detection
         self.posteriors: Float64 = np.zeros(len(self.labels))  # pooled over the last window, [K]; at first zeros
+        self._sums = np.ones((1, len(self.labels)))
 
     def process(self, logits: ArrayLike) -> list[Detection]:
         """The next frames' logits `[T, len(labels)]`, any T -> the detections they bring, in order of time.
@@ -179,13 +180,18 @@ class Detector:
         """
         return [detection for frames in self.smoother.push(logits) for detection in self.follow(frames)]
 
+    @property
+    def scores(self) -> Float64:
+        """What each keyword scores in the last window, float64 `[K]`; of other labels it has no meaning."""
+        return np.array([self._score.of_level(level) for level in self._score.levels(self._sums)[0].tolist()])
+
     def flush(self) -> list[Detection]:
         """End the stream: the detections that still waited for a longer keyword."""
         return self._release_held(1 << 62)
 
     def follow(self, frames: Smoothed) -> list[Detection]:
         """`process` for frames that a smoother of the same pooling and window gave: detectors may share one."""
-        self.posteriors = frames.posteriors[-1]
+        self.posteriors, self._sums = frames.posteriors[-1], frames.sums[-1:]
         reached = (self._score.levels(frames.sums).max(axis=0) >= self._limits).tolist()
         triggers: list[tuple[int, int, Detection]] = []
         for k, track in self._tracks.items():

@@ -12,6 +12,7 @@ from kws.system.arrays import Bool, Float64
 
 SCORES = ("posterior", "log_ratio")
 BOUNDS = {"posterior": (0.0, 1.0), "log_ratio": (-100.0, 100.0)}  # of thresholds; a posterior of 0 is none
+SCALES = {"posterior": (0.0, 1.0), "log_ratio": (-5.0, 15.0)}  # of a bar or a slider: the scores that tell something
 TINY = float(np.finfo(np.float64).tiny)
 
 

@@ -1,6 +1,7 @@
 // The page: joins the microphone or a file, the model and what is on the screen.
 
 import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+import { SCALES } from "./detector.js";
 import { Features } from "./features.js";
 import { SpotterModel, StreamingSpotter } from "./model.js";
 import { Resampler } from "./resampler.js";
@@ -67,12 +68,14 @@ function keywordRow(keyword) {
     part("div", "fill"),
     part("span", "value"),
   ];
-  const slider = Object.assign(part("input"), { type: "range", min: 0, max: 1, step: 0.01 });
+  const [min, max] = SCALES[spotter.detector.config.score];
+  const step = (max - min) / 100;
+  const slider = Object.assign(part("input"), { type: "range", min: min || step, max, step });
   slider.value = spotter.detector.thresholds.get(keyword);
   slider.setAttribute("aria-label", `Threshold of ${keyword}`);
   const told = () => (slider.title = `Threshold ${slider.value}`);
   slider.addEventListener("input", () => {
-    spotter.detector.thresholds.set(keyword, Math.max(0.01, slider.value));
+    spotter.detector.thresholds.set(keyword, Number(slider.value));
     told();
   });
   told();
@@ -202,13 +205,15 @@ function draw() {
     drawn.picture = now;
     picture.draw();
     for (const { row, fill, index, litUntil } of rows.values()) {
-      fill.style.transform = `scaleX(${spotter.detector.posteriors[index].toFixed(3)})`;
+      const [low, high] = SCALES[spotter.detector.config.score];
+      const share = (spotter.detector.scores[index] - low) / (high - low);
+      fill.style.transform = `scaleX(${Math.min(1, Math.max(0, share)).toFixed(3)})`;
       row.classList.toggle("lit", now < litUntil);
     }
   }
   if (now - drawn.numbers > 100) {
     drawn.numbers = now;
-    for (const { value, index } of rows.values()) write(value, spotter.detector.posteriors[index].toFixed(2));
+    for (const { value, index } of rows.values()) write(value, spotter.detector.scores[index].toFixed(2));
     write(byId("level"), figures.level > -Infinity ? `${figures.level.toFixed(0)} dBFS` : "–");
     write(byId("load"), figures.load ? `${(100 * figures.load).toFixed(1)} %` : "–");
     write(byId("delay"), microphone ? `${Math.max(0, figures.delay).toFixed(0)} ms` : "–");

@@ -7,6 +7,9 @@ export const POOLINGS = ["sum", "mean"];
 
 export const SCORES = ["posterior", "log_ratio"];
 
+/** Of a bar or a slider: the scores that tell something, from the lowest to the highest. */
+export const SCALES = { posterior: [0, 1], log_ratio: [-5, 15] };
+
 export const DEFAULTS = {
   pooling: "sum",
   smoothing_ms: 1000,
