@@ -20,9 +20,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kws import __version__, data, entry
 from kws.config import is_keyword
 from kws.data import Clips
+from kws.data.rooms import read_noise, read_responses
 from kws.data.splits import hash_split
 from kws.errors import KwsError
 from kws.recordings.config import MakeStreamConfig
@@ -50,9 +53,15 @@ def make_stream(config: MakeStreamConfig) -> Path:
     corpus = data.load(source, SAMPLE_RATE, progress=True)
     clips = corpus.splits[config.split]
     plan = _plan(config)
+    noise = corpus.noise[config.split]
+    if config.noise_dir:
+        noise = read_noise(config.noise_dir, SAMPLE_RATE, "noise_dir")
+    rooms = np.zeros((0, 1), np.float32)
+    if config.rir_dir:
+        rooms = read_responses(config.rir_dir, SAMPLE_RATE, "rir_dir")
     with whole_folder(folder, "output") as partial, tempfile.TemporaryDirectory() as sounds:
         labels = [corpus.labels[label] for label in clips.labels]
-        write_sounds(Path(sounds), _batches(clips), labels, clips.words, corpus.noise[config.split])
+        write_sounds(Path(sounds), _batches(clips), labels, clips.words, noise, rooms)
         common = {
             "sounds": sounds,
             "options": asdict(config),

@@ -114,6 +114,32 @@ def test_sentences_and_echo(config: MakeStreamConfig, tmp_path: Path) -> None:
         assert np.sqrt(np.mean(part**2)) > 0.005
 
 
+def test_noise_and_rooms_from_files(config: MakeStreamConfig, tmp_path: Path) -> None:
+    """A noise of one tone is what the pauses hold; a room whose echo comes 0.3 s later is heard after each word."""
+    for name in ("noise", "rooms"):
+        (tmp_path / name).mkdir()
+    tone = 0.3 * np.sin(2 * np.pi * 3000 * np.arange(20 * 16000) / 16000)
+    soundfile.write(tmp_path / "noise" / "tone.wav", tone, 16000)
+    echo = np.zeros(6400)
+    echo[32], echo[32 + 4800] = 0.8, 0.6
+    soundfile.write(tmp_path / "rooms" / "echo.wav", echo, 16000)
+    options = replace(
+        config, positive_hours=0.5 / 60, negative_hours=0.0, keyword_share=1.0, pause_ms_min=1500.0,
+        pause_ms_max=1600.0, snr_db_min=30.0, snr_db_max=30.0, noise_dir=str(tmp_path / "noise"),
+        rir_dir=str(tmp_path / "rooms"),
+    )  # fmt: skip
+    later = {}
+    for probability in (0.0, 1.0):
+        folder = make_stream(replace(options, output=str(tmp_path / str(probability)), echo_probability=probability))
+        samples, said = soundfile.read(folder / "positive-0000.wav")[0], rows(folder)
+        offset = round(float(said[0]["offset"]) * 16000)
+        pause = samples[offset + 9600 : offset + 17600]
+        assert np.fft.rfftfreq(8000, 1 / 16000)[np.abs(np.fft.rfft(pause)).argmax()] == pytest.approx(3000, abs=5)
+        later[probability] = np.std(samples[offset + 2400 : offset + 4800]) / np.std(pause)
+    assert later[0.0] == pytest.approx(1, abs=0.5)
+    assert later[1.0] > 5
+
+
 def test_bounds_of_a_word() -> None:
     rng = np.random.default_rng(0)
     clips, truth = np.zeros((50, 16000)), []

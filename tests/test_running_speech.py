@@ -148,16 +148,18 @@ def test_responses_begin_with_the_direct_sound(tmp_path):
     room = np.zeros(3000)
     room[500], room[900] = 0.8, -0.4
     soundfile.write(tmp_path / "room.wav", room, RATE)
-    (response,) = read_responses(tmp_path, RATE)
+    (response,) = read_responses(str(tmp_path), RATE, "augment.rir_dir")
     assert response.shape == (RATE // 2,)
     np.testing.assert_allclose(response[[16, 416]], np.array([0.8, -0.4]) / np.sqrt(0.8), atol=1e-3)
     assert np.square(response).sum() == pytest.approx(1)
     soundfile.write(tmp_path / "zero.wav", np.zeros(100), RATE)
     with pytest.raises(ValueError, match=r"zero.wav is silent"):
-        read_responses(tmp_path, RATE)
+        read_responses(str(tmp_path), RATE, "augment.rir_dir")
 
 
 def test_noise_is_joined(tmp_path):
     soundfile.write(tmp_path / "a.wav", ramp(0, 100), RATE)
     soundfile.write(tmp_path / "b.wav", ramp(7, 50), RATE)
-    np.testing.assert_array_equal(read_noise(tmp_path, RATE), np.concatenate([ramp(0, 100), ramp(7, 50)]))
+    np.testing.assert_array_equal(
+        read_noise(str(tmp_path), RATE, "augment.noise_dir"), np.concatenate([ramp(0, 100), ramp(7, 50)])
+    )

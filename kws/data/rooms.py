@@ -16,23 +16,28 @@ PEAK_SHARE = 0.3  # the direct sound is the first sample that reaches this share
 BEFORE = 0.002  # s kept before the direct sound
 
 
-def read_noise(folder: Path, sample_rate: int) -> Int16:
-    """All recordings below `folder` in one, int16 `[M]`. Raises `ValueError` for a folder without audio."""
-    return np.concatenate([read_int16(path, sample_rate) for path, _ in read_speech(folder, "augment.noise_dir")])
+def read_noise(folder: str, sample_rate: int, setting: str) -> Int16:
+    """All recordings below `folder` in one, int16 `[M]`; `setting` is the option that names it.
+
+    Raises `ValueError` for a folder without audio.
+    """
+    paths = [path for path, _ in read_speech(Path(folder).expanduser(), setting)]
+    return np.concatenate([read_int16(path, sample_rate) for path in paths])
 
 
-def read_responses(folder: Path, sample_rate: int) -> Float32:
+def read_responses(folder: str, sample_rate: int, setting: str) -> Float32:
     """The impulse responses below `folder`, float32 `[R, L]`: from 2 ms before the direct sound, energy 1 each.
 
-    Raises `ValueError` for a folder without audio, and for a response that is digital silence.
+    `setting` is the option that names it. Raises `ValueError` for a folder without audio, and for a response that is
+    digital silence.
     """
     length = round(LONGEST * sample_rate)
-    paths = [path for path, _ in read_speech(folder, "augment.rir_dir")]
+    paths = [path for path, _ in read_speech(Path(folder).expanduser(), setting)]
     responses = np.zeros((len(paths), length), np.float32)
     for row, path in zip(responses, paths, strict=True):
         sound = read_int16(path, sample_rate).astype(np.float32)
         if not sound.any():
-            raise DataError(f"{path} is silent, so it is no impulse response; take it out of augment.rir_dir")
+            raise DataError(f"{path} is silent, so it is no impulse response; take it out of {setting}")
         direct = int(np.argmax(np.abs(sound) >= PEAK_SHARE * np.abs(sound).max()))
         sound = sound[max(0, direct - round(BEFORE * sample_rate)) :][:length]
         row[: len(sound)] = sound / np.sqrt(np.square(sound).sum())

@@ -25,6 +25,8 @@ class MakeStreamConfig:
     sound_alike_share: float = 0.05  # of the sentences: with a word that sounds like a keyword
     pause_ms_min: float = 300.0  # between words
     pause_ms_max: float = 2500.0
+    noise_dir: str = ""  # recorded noise in place of that of the split
+    rir_dir: str = ""  # impulse responses of rooms, for echo in place of decaying noise
     snr_db_min: float = 5.0  # speech over background noise, drawn for each scene of 20 to 60 s
     snr_db_max: float = 20.0
     level_db_min: float = -38.0  # RMS of speech below full scale

@@ -20,7 +20,12 @@ from kws.system.arrays import Float32, Int16, Int64
 
 MARGIN, FADE = SAMPLE_RATE * 150 // 1000, SAMPLE_RATE * 20 // 1000  # sound kept around a word, and faded at its ends
 LONGEST_NOISE = 10 * SAMPLE_RATE
-WORDS, NOISE, INDEX = "words.npy", "noise.npy", "words.json"  # what `write_sounds` leaves for `work`
+WORDS, NOISE, ROOMS, INDEX = (
+    "words.npy",
+    "noise.npy",
+    "rooms.npy",
+    "words.json",
+)  # what `write_sounds` leaves for `work`
 
 FRAME = SAMPLE_RATE // 100  # of the search for a word: 10 ms
 PRE_EMPHASIS = 0.95  # s and t are faint
@@ -58,8 +63,13 @@ def word_bounds(clips: Int16) -> Int64:
     return bounds
 
 
-def write_sounds(folder: Path, clips: Iterator[Int16], labels: list[str], words: list[str], noise: Int16) -> None:
-    """Cut the word out of every clip (batches int16 `[n, S]`) and write all, and the noise, for `work` to read."""
+def write_sounds(
+    folder: Path, clips: Iterator[Int16], labels: list[str], words: list[str], noise: Int16, rooms: Float32
+) -> None:
+    """Cut the word out of every clip (batches int16 `[n, S]`) and write all, noise and rooms, for `work` to read.
+
+    `rooms`: impulse responses float32 `[R, L]`; R may be 0.
+    """
     cut: list[Int16] = []
     index: list[dict[str, Any]] = []
     start = 0
@@ -73,6 +83,7 @@ def write_sounds(folder: Path, clips: Iterator[Int16], labels: list[str], words:
             start += last - first
     np.save(folder / WORDS, np.concatenate(cut) if cut else np.zeros(0, np.int16))
     np.save(folder / NOISE, noise)
+    np.save(folder / ROOMS, rooms)
     (folder / INDEX).write_text(json.dumps(index))
 
 
@@ -103,6 +114,7 @@ class Mixer:
         self.words: Int16 = np.load(folder / WORDS, mmap_mode="r")
         noise: Int16 = np.load(folder / NOISE)
         self.noise = np.resize(noise, max(len(noise), LONGEST_NOISE))
+        self.rooms: Float32 = np.load(folder / ROOMS)
         self.by_label: dict[str, list[dict[str, Any]]] = {}
         for entry in json.loads((folder / INDEX).read_text()):
             self.by_label.setdefault(entry["label"], []).append(entry)
@@ -199,14 +211,20 @@ class Mixer:
             yield self._draw(0.2, 1.5), Sound(samples, 0, len(samples), UNKNOWN, text)
 
     def _echo(self, dry: Float32) -> Float32:
-        """Speech in a room: the direct sound, and noise that falls by 60 dB in a drawn time."""
+        """Speech in a room: by one of the impulse responses, or by the direct sound and noise that decays."""
+        if not len(self.rooms):
+            return _convolved(dry, self._decaying_noise())
+        heard = _convolved(dry, self.rooms[self.rng.integers(len(self.rooms))])
+        return (heard * (rms(dry) / max(float(rms(heard)), 1e-9))).astype(np.float32)
+
+    def _decaying_noise(self) -> Float32:
+        """An impulse response of the direct sound, and noise that falls by 60 dB in a drawn time."""
         decay = round(self._option("rt60_ms") / 1000 * SAMPLE_RATE)
         room = self.rng.standard_normal(decay, np.float32) * 10 ** (-3 * np.arange(decay, dtype=np.float32) / decay)
         room[: SAMPLE_RATE * 3 // 1000] = 0  # the nearest wall is half a metre away
         room *= amplitude(-self._option("direct_db")) / np.sqrt(np.square(room).sum())
         room[0] = 1
-        size = 1 << (len(dry) + decay).bit_length()
-        return np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[: len(dry)].astype(np.float32)
+        return room.astype(np.float32)
 
     def _background(self, length: int) -> Float32:
         """Recorded noise float32 `[length]`, RMS 1: stretches of up to 10 s, cross-faded, faded at the ends."""
@@ -219,6 +237,12 @@ class Mixer:
             out[start : start + n] += fade(stretch)
             start += n - FADE
         return out
+
+
+def _convolved(dry: Float32, room: Float32) -> Float32:
+    """`dry` float32 `[n]` heard in `room`, cut to `[n]`."""
+    size = 1 << (len(dry) + len(room)).bit_length()
+    return np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[: len(dry)].astype(np.float32)
 
 
 def work(job: dict[str, Any], done: Callable[[int], None]) -> list[list[Any]]:

@@ -50,7 +50,7 @@ def make_batches(config: TrainConfig, corpus: Corpus, device: Any) -> TrainBatch
         )
     rank, sample_rate = device.global_rank, config.frontend.sample_rate
     folder = config.augment.noise_dir
-    noise = read_noise(Path(folder).expanduser(), sample_rate) if folder else None
+    noise = read_noise(folder, sample_rate, "augment.noise_dir") if folder else None
     return TrainBatches(corpus, config.data, lanes, config.seed, rank, device.world_size, sample_rate, noise)
 
 
@@ -58,7 +58,9 @@ def make_augmenter(config: TrainConfig, noise: Int16, device: torch.device) -> W
     """What changes waveforms in training; `noise` int16 `[N]`."""
     folder, sample_rate = config.augment.rir_dir, config.frontend.sample_rate
     sound = torch.from_numpy(noise.astype(np.float32) / 32768).to(device)
-    responses = torch.from_numpy(read_responses(Path(folder).expanduser(), sample_rate)).to(device) if folder else None
+    responses = None
+    if folder:
+        responses = torch.from_numpy(read_responses(folder, sample_rate, "augment.rir_dir")).to(device)
     return WaveformAugmenter(config.augment, sample_rate, sound, responses)
 
 
