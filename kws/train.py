@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from kws import data, entry
-from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig
+from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig, is_keyword
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
 from kws.errors import KwsError
@@ -143,6 +143,7 @@ class Trainer:
         model.train()
         n_batches, lanes = self.batches.n_batches, self.batches.batch_size
         state = spotter.initial_state(lanes)
+        others = [k for k, label in enumerate(spotter.labels) if not is_keyword(label)]
         teacher_state = self.teacher.initial_state(lanes) if self.teacher else state
         loss_sum = correct = seen = 0.0
         started = time.perf_counter()
@@ -164,7 +165,7 @@ class Trainer:
                 logits, state = logits.float(), state.float()
                 scores = spotter.pool(logits)
                 loss = lane_loss(
-                    logits, scores, targets, running, fresh, self.batches.unknown_label, spotter.pool_frames,
+                    logits, scores, targets, running, fresh, others, spotter.pool_frames,
                     options.label_smoothing,
                 )  # fmt: skip
                 optimizer.zero_grad()
@@ -204,7 +205,7 @@ class Trainer:
         posteriors, labels = self._score(spotter), self.corpus.splits["validation"].labels
         if not self.config.trainer.prior_correction:
             return accuracy(labels, posteriors.argmax(axis=1))
-        return attainable_accuracy(posteriors, labels, self.batches.prior_correction(self.config.data))
+        return attainable_accuracy(posteriors, labels, self.corpus.labels)
 
     def _score(self, spotter: KeywordSpotter) -> Float64:
         """Posteriors `[N, K]` of the validation clips."""
@@ -215,8 +216,7 @@ class Trainer:
         path = self.run_dir / BEST
         if not self.config.trainer.prior_correction:
             return float(read_header(path)["info"]["best_accuracy"]), "no prior correction"
-        correction = self.batches.prior_correction(self.config.data)
-        return correct_shares(path, correction, self._score, self.corpus.splits["validation"].labels)
+        return correct_shares(path, self._score, self.corpus.splits["validation"].labels)
 
 
 def register_schemas() -> None:

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from kws.config import DataConfig
-from kws.data.batches import TrainBatches
 from kws.data.crops import RecordingCrops
 
 LABELS = ("_silence_", "_unknown_", "yes", "no")
@@ -56,17 +54,6 @@ def test_shares_of_keywords_and_silence(recordings):
     assert crops.shares == pytest.approx({"keyword": 0.3, "_unknown_": 0.6, "_silence_": 0.1})
     assert np.mean(labels >= 2) == pytest.approx(0.3, abs=0.03)
     assert np.mean(labels == 0) == pytest.approx(0.1, abs=0.03)
-
-
-def test_what_the_recordings_add_counts_in_the_prior_correction(recordings):
-    """100 keywords, 25 unknown, 15 silent and 40 clips of the recordings: 112, 49 and 19."""
-    batches = TrainBatches.__new__(TrainBatches)
-    batches.labels, batches.crops = LABELS, drawn(recordings)[0]
-    batches.keyword_indices, batches.n_unknown, batches.n_silence, batches.n_cropped = np.arange(100), 25, 15, 40
-    batches.n_running = batches.n_shuffled = 0
-    correction = batches.prior_correction(DataConfig(unknown_ratio=0.1, silence_ratio=0.2))
-    np.testing.assert_allclose(correction, np.log([0.2 * 112 / 19, 0.1 * 112 / 49, 1, 1]))
-    assert batches.prior_correction(DataConfig(unknown_ratio=0.0, silence_ratio=0.0)).tolist() == [0, 0, 0, 0]
 
 
 def test_clips_are_the_samples_at_their_place(recordings):

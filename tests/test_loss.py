@@ -5,7 +5,7 @@ import torch
 
 from kws.training.loss import lane_loss
 
-LANES, FRAMES, LABELS, UNKNOWN, POOL = 6, 50, 4, 1, 25
+LANES, FRAMES, LABELS, OTHERS, POOL = 6, 50, 4, (0, 1), 25
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def flags(*lanes):
 
 def loss(logits, running, fresh, targets=None, smoothing=0.0):
     targets = torch.arange(LANES) % LABELS if targets is None else targets
-    return lane_loss(logits, pooled(logits), targets, running, fresh, UNKNOWN, POOL, smoothing)
+    return lane_loss(logits, pooled(logits), targets, running, fresh, OTHERS, POOL, smoothing)
 
 
 def test_without_running_speech_it_is_the_cross_entropy(logits):
@@ -31,10 +31,11 @@ def test_without_running_speech_it_is_the_cross_entropy(logits):
     torch.testing.assert_close(loss(logits, flags(), flags(), smoothing=0.1), expected)
 
 
-def test_running_speech_is_unknown_in_every_frame(logits):
-    log_p, scores = logits.log_softmax(-1), pooled(logits).log_softmax(-1)
+def test_running_speech_is_no_keyword_in_every_frame(logits):
+    p, scores = logits.softmax(-1), pooled(logits).log_softmax(-1)
+    none = -(p[..., 0] + p[..., 1]).log()
     lanes = [-scores[lane, lane % LABELS] for lane in (0, 2, 5)]
-    lanes += [-log_p[3, :, UNKNOWN].mean(), -log_p[4, :, UNKNOWN].mean(), -log_p[1, -POOL:, UNKNOWN].mean()]
+    lanes += [none[3].mean(), none[4].mean(), none[1, -POOL:].mean()]
     torch.testing.assert_close(loss(logits, flags(1, 3, 4), flags(1)), sum(lanes) / LANES)
 
 

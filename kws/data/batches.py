@@ -16,7 +16,7 @@ from kws.data.labels import label_index, silence_clips
 from kws.data.shuffled import shuffled
 from kws.data.speech import RunningSpeech, SpeechLanes
 from kws.errors import KwsError
-from kws.system.arrays import Bool, Float64, Int16, Int64
+from kws.system.arrays import Bool, Int16, Int64
 
 SILENT, CROPPED, SHUFFLED = -1, -2, -3  # stand for a clip that is drawn when its batch is made
 SPEECH_SPEED, SPEECH_GAIN_DB = 0.1, 10.0  # of a run of running speech, at most
@@ -90,25 +90,6 @@ class TrainBatches:
                 f"trainer.batch_size {batch_size} (of {world_size} processes) is more than the {n_clips} clips of an "
                 "epoch; choose a smaller one"
             )
-
-    def prior_correction(self, config: DataConfig) -> Float64:
-        """What to add to each label's logit, float64 `[K]`, for the label shares of evaluation instead of an epoch's.
-
-        `log(p_evaluation / p_training)` up to a constant (M. Saerens, P. Latinne, C. Decaestecker, 2002);
-        the keywords stand together, at 0. A label that evaluation does not have is left as it is.
-        """
-        crops = {name: self.n_cropped * share for name, share in self.crops.shares.items()} if self.crops else {}
-        n_keywords = len(self.keyword_indices) + crops.get("keyword", 0)
-        drawn = {
-            UNKNOWN: (self.n_unknown + self.n_shuffled, config.unknown_ratio),
-            SILENCE: (self.n_silence, config.silence_ratio),
-        }
-        speech = {UNKNOWN: self.n_running * self.n_batches * self.world_size if self.n_running else 0}
-        correction = np.zeros(len(self.labels))
-        for name, (count, ratio) in drawn.items():
-            if (share := (count + crops.get(name, 0) + speech.get(name, 0)) / n_keywords) > 0 and ratio > 0:
-                correction[self.labels.index(name)] = np.log(ratio / share)
-        return correction
 
     def epoch(self, epoch: int, mined: Int64 | None = None) -> Iterator[Batch]:
         """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -12,23 +14,23 @@ def lane_loss(
     targets: Tensor,
     running: Tensor,
     fresh: Tensor,
-    unknown: int,
+    others: Sequence[int],
     pool_frames: int,
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """The mean over lanes of their cross-entropy.
 
     Of a lane that hears a clip: between its pooled `scores` `[B, K]` and its target, a label int64 `[B]` or a
-    distribution `[B, K]`. Of a `running` lane, bool `[B]`: the mean over the frames of `logits` `[B, T, K]` of that
-    with the label `unknown`, without smoothing; a `fresh` one, which still remembers the clip before, is judged by its
-    last `pool_frames` alone.
+    distribution `[B, K]`. Of a `running` lane, bool `[B]`: the mean over the frames of `logits` `[B, T, K]` of
+    `-log p(no keyword)`, the `others` together, for nobody knows which frames of speech are pauses; a `fresh` one,
+    which still remembers the clip before, is judged by its last `pool_frames` alone.
     """
     clips = nn.functional.cross_entropy(
         scores[~running], targets[~running], label_smoothing=label_smoothing, reduction="sum"
     )
     if not running.any():
         return clips / len(scores)
-    surprise = -logits[running].log_softmax(dim=-1)[..., unknown]
+    surprise = -logits[running].log_softmax(dim=-1)[..., list(others)].logsumexp(dim=-1)
     early = torch.arange(logits.shape[1], device=logits.device) < logits.shape[1] - pool_frames
     judged = ~(fresh[running][:, None] & early)
     return (clips + ((surprise * judged).sum(1) / judged.sum(1)).sum()) / len(scores)
