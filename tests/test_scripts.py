@@ -74,26 +74,24 @@ def test_the_model_card_gives_what_was_measured():
     def shares(value):
         return {"accuracy": value, "interval": [value - 0.01, value + 0.01], "clips": 100}
 
+    def point(misses, alarms=0.9):
+        return {
+            "frr": misses, "fa_per_hour": alarms, "fa_interval": [0.1, 2.25], "false_alarms": 2,
+            "delay_ms": {"median": 150.4, "p95": 300.2},
+        }  # fmt: skip
+
     recalls = {"_silence_": 0.97, "_unknown_": 0.81, "yes": 0.9, "no": 1.0}
-    own = {"frr": 0.123, "frr_interval": [0.1, 0.15], "fa_per_hour": 4.87, "delay_ms": {"median": 150.4, "p95": 300.2}}
+    misses = {"near": 0.123, "noise": 0.2, "far": 0.3, "music": 0.0}
     row = {
-        "kB": 409.6, "seed": 1, "own": own, "targets": {"0.5": {"frr": 0.5}, "1": {"frr": 0.4}, "5": None},
-        "accuracy": {"isolated": shares(0.95), "carried, onnxruntime": shares(0.94)},
+        "kB": 409.6, "seed": 1, "accuracy": {"isolated": shares(0.95), "carried, onnxruntime": shares(0.94)},
         "per_class": {name: {"recall": recall, "clips": 50} for name, recall in recalls.items()},
-        "by_loudness": {"silence": {"above -20": shares(0.88)}, "spoken": {"above -20": shares(0.9)}},
-        "by_snr": {"5": shares(0.77)},
+        "promised": {name: {"1": point(share, 0.31 if name == "music" else 0.9)} for name, share in misses.items()},
+        "keywords": {"yes": point(0.05), "no": point(0.07)},
     }  # fmt: skip
-    seed = {
-        "seed": 1,
-        "seconds": 1500,
-        "isolated": 0.95,
-        "carried": 0.94,
-        "isolated_int8": 0.949,
-        "carried_int8": 0.939,
-    }
+    accuracies = {"isolated": 0.95, "carried": 0.94, "isolated_int8": 0.949, "carried_int8": 0.939}
+    seed = {"seed": 1, "seconds": 1500, "misses": {"1": 0.125, "5": 0.06}, **accuracies}
     text = "\n".join(models.card({"seeds": {"gsc12": [seed]}, "gsc12.onnx": row}))
     assert "| `gsc12.onnx` | 410 | 1 | 95.00 (94.0 to 96.0) | 94.00 | 95.00 | 81.00 | 97.00 |" in text
-    assert "| gsc12 | 1 | 95.00 | 94.00 | 94.90 | 93.90 | 25 |" in text
-    assert "| `gsc12.onnx` | 12.3 (10.0 to 15.0) | 4.87 | 150, 300 | 50.0 | 40.0 | not reached |" in text
-    assert "| above -20 | 100 | 88.00 |" in text
-    assert "| 5 | 100 | 77.00 |" in text
+    assert "| gsc12 | 1 | 95.00 | 94.00 | 94.90 | 93.90 | 12.5 | 6.0 | 25 |" in text
+    assert "| `gsc12.onnx` | 1 | 0.90 (0.10 to 2.25) | 12.3 | 20.0 | 30.0 | 0.31 | 150, 300 |" in text
+    assert "| `gsc12.onnx` | 5.0 (2) | 7.0 (2) |" in text
