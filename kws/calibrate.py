@@ -10,12 +10,13 @@ if __name__ == "__main__":  # `kws calibrate`, before imports that may be missin
 import argparse
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from kws import __version__
 from kws.errors import KwsError
+from kws.evaluation.metrics import poisson_interval
 from kws.evaluation.operating_points import (
     Sweep,
     add_arguments,
@@ -26,6 +27,7 @@ from kws.evaluation.operating_points import (
 )
 from kws.evaluation.recording_scores import ScoredRecordings
 from kws.evaluation.tail import Tail, fit_tail
+from kws.recordings.speech import joined, read_speech
 from kws.runtime.contract import FORMAT, KINDS
 from kws.runtime.onnx_model import SpotterModel
 from kws.runtime.operating_points import OperatingPoint
@@ -109,6 +111,55 @@ def calibrate(
     return points
 
 
+def raise_thresholds(
+    model: str | Path, room: str | Path, *, output: str | Path | None = None, workers: int = 0
+) -> list[OperatingPoint]:
+    """Make a calibrated ONNX file quieter where it will be used: write, print and return its operating points.
+
+    Every detection in the recordings of the room is taken for a false alarm, since nobody says what was said. So a few
+    hours can only raise thresholds: to those of the tail of these detections, where the file's are lower.
+
+    Args:
+        model: a file with operating points, or the name of a shipped one.
+        room: a folder of audio, such as an hour of television, in which no keyword is said.
+        output: as for `calibrate`.
+        workers: threads; 0: one per core.
+
+    Raises:
+        KwsError: for a model without operating points, and for a folder without audio. Nothing is written then.
+    """
+    spotter = SpotterModel(model)
+    if not spotter.operating_points:
+        raise KwsError(
+            f"{spotter.path} promises nothing yet; calibrate it on speech first: kws calibrate MODEL --speech DIR"
+        )
+    path = _output(spotter.path, output)
+    heard = ScoredRecordings(spotter, joined(read_speech(Path(room).expanduser(), "room")), 0.0, workers)
+    hours = heard.seconds / 3600
+    sweep = Sweep(heard, spotter.detector)
+    tail = fit_tail(sweep.thresholds, sweep.alarms(), hours)
+    points = [
+        replace(
+            point,
+            thresholds={
+                name: max(value, round(tail.threshold(point.fa_per_hour), 4))
+                for name, value in point.thresholds.items()
+            },
+        )
+        for point in spotter.operating_points
+    ]
+    raised = [spotter.detector.with_thresholds(point.thresholds) for point in points]
+    before, *after = (int(outcome.false_alarms.sum()) for outcome in heard.outcomes([spotter.detector, *raised]))
+    changed = {"operating_points": [asdict(point) for point in points]}
+    write_metadata(spotter.path, path, changed, {"room": Path(room).name})
+    default = [point.fa_per_hour for point in points].index(spotter.metadata["fa_per_hour"])
+    most = poisson_interval(after[default], hours, 0.9)[1]  # of both sides 90 %: 95 % of one
+    print(f"{room}: {hours:.2f} h, {before} detections at the default thresholds before, {after[default]} now")
+    print(f"That shows, with 95 % confidence, at most {most:.2g} false alarms an hour in this room.")
+    print(path)
+    return points
+
+
 def _output(model: Path, given: str | Path | None) -> Path:
     """Where to write. Raises `KwsError` where the copy of a shipped model would replace another file."""
     if given or not is_shipped(model):
@@ -175,11 +226,19 @@ def main(arguments: Sequence[str]) -> int:
         metavar="X",
         help="false alarms an hour that the file allows by default, of all keywords (default: 1)",
     )
+    text = "recordings of the room, no keyword said: only raises a calibrated file's thresholds to stay quiet there"
+    add("--room", metavar="DIR", help=text)
     add("--each", action="store_true", help="a threshold for each keyword, not one for all")
     add(
         "--output",
         metavar="ONNX",
         help="the calibrated file (default: MODEL itself; of a shipped one a copy here)",
     )
-    calibrate(**keyword_arguments(parser.parse_args(arguments)))
+    options = parser.parse_args(arguments)
+    if (room := options.__dict__.pop("room")) is None:
+        calibrate(**keyword_arguments(options))
+    elif options.recordings or options.speech:
+        raise KwsError("--room takes no RECORDINGS and no --speech: calibrate on those first, then on the room")
+    else:
+        raise_thresholds(options.model, room, output=options.output, workers=options.workers)
     return 0

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from tiny_onnx import write_tiny
 
-from kws.calibrate import calibrate
+from kws.calibrate import calibrate, raise_thresholds
 from kws.streaming import SpotterModel, StreamingSpotter
 
 RATE = 16000
@@ -105,6 +105,31 @@ def test_false_alarms_of_running_speech_count_in_place_of_others(model: Path, st
     (alone,) = calibrate(model, fa_per_hour=20.0, speech=speech, output=output)
     assert (alone.events, alone.misses, alone.frr_interval) == (0, 0, [0.0, 1.0])
     assert alone.thresholds == loose.thresholds
+
+
+def test_a_room_only_raises_thresholds(
+    model: Path, stream: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A quiet room changes nothing, but shows something; the stream itself, as a room, silences all it holds."""
+    for name, samples in (("quiet", np.zeros(120 * RATE)), ("loud", soundfile.read(stream / "a.wav")[0])):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "a.wav", samples, RATE)
+    with pytest.raises(ValueError, match="promises nothing yet; calibrate it on speech first"):
+        raise_thresholds(model, tmp_path / "quiet")
+    (point,) = calibrate(model, stream, fa_per_hour=150.0)
+    assert raise_thresholds(model, tmp_path / "quiet") == [point]
+    assert "at most 90 false alarms an hour" in capsys.readouterr().out  # 3 in the two minutes
+    (raised,) = raise_thresholds(model, tmp_path / "loud")
+    assert raised.thresholds["yes"] > point.thresholds["yes"]
+    assert SpotterModel(model).detector.thresholds == raised.thresholds
+    done = subprocess.run(
+        [sys.executable, "-m", "kws.calibrate", model, stream, "--room", tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: --room takes no RECORDINGS")
 
 
 def test_audio_that_is_too_short_is_refused_with_the_hours_needed(model: Path, stream: Path) -> None:

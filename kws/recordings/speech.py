@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,24 +77,29 @@ def read_speech(place: Path, setting: str) -> list[Utterance]:
 def transcribed(place: Path, setting: str) -> list[Recording]:
     """The running speech whose text is known, to count false alarms in: each file an event of other speech.
 
-    Files follow one another, with a pause between, in streams of some ten minutes. Those without text are left out:
-    nobody can tell whether a keyword that is detected there was said. Raises `RecordingsError` if that leaves none, and
-    as `read_speech` does.
+    Files without text are left out: nobody can tell whether a keyword that is detected there was said. Raises
+    `RecordingsError` if that leaves none, and as `read_speech` does.
     """
-    recordings: list[Recording] = []
-    for path, text in read_speech(place, setting):
-        if text:
-            if not recordings or recordings[-1].seconds >= RUN_SECONDS:
-                recordings.append(Recording([], 0.0, []))
-            run, seconds = recordings[-1], duration(path)
-            end = run.seconds + seconds
-            event = Event(UNKNOWN, run.seconds, end, text)
-            recordings[-1] = Recording([*run.parts, Part(path, run.seconds)], end + PAUSE, [*run.events, event])
-    if not recordings:
+    known = [utterance for utterance in read_speech(place, setting) if utterance.text]
+    if not known:
         raise RecordingsError(
             f"{setting} {place} has a text for none of its files; write what is said in them into {TRANSCRIPTS_FILE}"
         )
-    return recordings
+    return joined(known)
+
+
+def joined(utterances: Iterable[Utterance]) -> list[Recording]:
+    """The files one after another, with a pause between, in streams of some ten minutes. Raises `AudioError`."""
+    runs: list[Recording] = []
+    for path, text in utterances:
+        if not runs or runs[-1].seconds >= RUN_SECONDS:
+            runs.append(Recording([], 0.0, []))
+        run, start = runs[-1], runs[-1].seconds
+        end = start + duration(path)
+        run.parts.append(Part(path, start))
+        run.events.append(Event(UNKNOWN, start, end, text))
+        runs[-1] = Recording(run.parts, end + PAUSE, run.events)
+    return runs
 
 
 def _read_transcripts(table: Path) -> dict[Path, tuple[str, int]]:
