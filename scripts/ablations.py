@@ -1,12 +1,13 @@
-"""What each ingredient is worth: `python scripts/ablations.py data.root=DIR`.
+"""What each ingredient is worth: `python scripts/ablations.py data.root=DIR [--speech DIR --noise DIR --rooms DIR]`.
 
 Trains every variant of VARIANTS by one override of `python -m kws.train experiment=ablation`, one run for each seed,
-under runs/ablations; then writes docs/ablations.csv, the table of docs/RESULTS.md and docs/accuracy_multiplications.png
-from the files of the runs. What is done is kept: started again, it goes on where it was stopped.
+under runs/ablations; then writes docs/ablations.csv, the tables of docs/RESULTS.md and a plot,
+docs/accuracy_multiplications.png, from the files of the runs. What is done is kept: started again, it goes on where it
+was stopped.
 
 Options: --jobs N (runs at once, one thread each; default: one per core), --seeds 0,1, --only NAME,..., --table (no
-training), --teacher FILE (default: runs/models/gsc12-0/best.safetensors, made by scripts/make_models.py). The rest are
-overrides of every run.
+training), --teacher FILE (default: runs/models/gsc12-0/best.safetensors, made by scripts/make_models.py), and the
+tables of that script, without which the variants with real speech are left out. The rest are overrides of every run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from kws import data
+from kws.calibrate import calibrate
 from kws.config import SILENCE, FrontendConfig, data_from_dict, model_from_dict
 from kws.evaluation.clip_scores import TorchModel, carried_posteriors, isolated_posteriors
 from kws.evaluation.error_analysis import NoisyClips
@@ -33,6 +35,7 @@ from kws.evaluation.metrics import accuracy
 from kws.model.checkpoint import load_checkpoint
 from kws.model.layer import Layer
 from kws.model.spotter import KeywordSpotter
+from kws.onnx_export.onnx_file import export_onnx
 from kws.onnx_export.operations import multiplications_per_second
 from kws.runtime.onnx_model import SpotterModel
 from kws.training.run_files import BEST, RESULT
@@ -40,7 +43,9 @@ from kws.training.run_files import BEST, RESULT
 RUNS, MEASURED = Path("runs/ablations"), "measured.json"
 RESULTS, TABLE, PLOT = Path("docs/RESULTS.md"), Path("docs/ablations.csv"), Path("docs/accuracy_multiplications.png")
 BEGIN, END = "<!-- ablations: begin -->\n", "<!-- ablations: end -->\n"
+SPEECH_BEGIN, SPEECH_END = "<!-- speech: begin -->\n", "<!-- speech: end -->\n"
 SNR_DB = 5.0
+NEAR = Path("hours/near")  # commands to count misses of, made by scripts/make_models.py
 SHIPPED = Path("kws/models")
 
 # Accuracy (%) as the authors state it and millions of multiplications a second: as published for a clip a second, or,
@@ -57,11 +62,17 @@ PUBLISHED = {
 }
 
 
+SPEECH = (
+    "data.speech=SPEECH", "augment.noise_dir=NOISE", "augment.rir_dir=ROOMS", "trainer.label_smoothing=0",
+)  # fmt: skip
+
+
 class Variant(NamedTuple):
-    """One override of the common command."""
+    """One override of the common command, which `common` may be added to."""
 
     override: str
     what: str
+    common: tuple[str, ...] = ()
 
 
 VARIANTS = {
@@ -84,6 +95,17 @@ VARIANTS = {
     "running-speech": Variant("data.train_recordings=hours/train", "with running speech"),
     "distillation": Variant("distillation.teacher=TEACHER", "distilled from `gsc12`"),
     "bcresnet1": Variant("model=bcresnet1", "the rival: BC-ResNet-1, whole clips, not streamed"),
+    "speech": Variant("", "**with real running speech, noise and rooms**, no label smoothing", SPEECH),
+    "speech-15": Variant("data.speech_share=0.15", "half as much speech in a batch", SPEECH),
+    "speech-50": Variant("data.speech_share=0.5", "more speech in a batch", SPEECH),
+    "speech-1": Variant("data.speech_run_clips=1", "runs of 1 s instead of 3 s", SPEECH),
+    "speech-6": Variant("data.speech_run_clips=6", "runs of 6 s", SPEECH),
+    "speech-unmined": Variant("data.speech_mined=0", "no mining of false alarms", SPEECH),
+    "speech-smoothed": Variant("trainer.label_smoothing=0.1", "label smoothing", SPEECH),
+    "speech-no-noise": Variant("augment.noise_dir=", "without the recorded noise", SPEECH),
+    "speech-no-rooms": Variant("augment.rir_dir=", "without rooms", SPEECH),
+    "speech-spoken": Variant("data.train_recordings=hours/train", "with speech of espeak-ng, too", SPEECH),
+    "speech-distilled": Variant("distillation.teacher=TEACHER", "distilled from `gsc12`", SPEECH),
 }
 
 
@@ -92,17 +114,21 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1])
-    parser.add_argument("--only", type=lambda text: text.split(","), default=list(VARIANTS))
+    parser.add_argument("--only", type=lambda text: text.split(","))
     parser.add_argument("--teacher", default="runs/models/gsc12-0/best.safetensors")
+    for name in ("speech", "noise", "rooms"):
+        parser.add_argument(f"--{name}", type=Path, metavar="DIR")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_intermixed_args()
+    real = all((options.speech, options.noise, options.rooms))
+    options.only = options.only or [name for name, variant in VARIANTS.items() if real or not variant.common]
     if unknown := set(options.only) - set(VARIANTS):
         parser.error(f"--only {', '.join(sorted(unknown))}: choose from {', '.join(VARIANTS)}")
     failed = []
     if not options.table:
         jobs = {f"{name}/{seed}": (name, seed) for seed in options.seeds for name in options.only}
         with ThreadPoolExecutor(options.jobs) as pool:
-            runs = {pool.submit(run, *job, options.teacher, options.overrides): place for place, job in jobs.items()}
+            runs = {pool.submit(run, *job, options): place for place, job in jobs.items()}
             for done, future in enumerate(as_completed(runs), 1):
                 print(f"{done}/{len(runs)}  {runs[future]}: {future.result() or 'failed, see its log.txt'}", flush=True)
                 failed += [] if future.result() else [runs[future]]
@@ -111,15 +137,21 @@ def main() -> None:
         sys.exit(f"failed: {', '.join(failed)}; see {RUNS}/<run>/log.txt")
 
 
-def run(name: str, seed: int, teacher: str, overrides: Sequence[str]) -> str:
+def run(name: str, seed: int, options: argparse.Namespace) -> str:
     """Train and measure one variant with one seed, unless that was done; what came of it, or nothing if it failed."""
     folder = RUNS / name / str(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    override = VARIANTS[name].override.replace("TEACHER", teacher)
+    places = {key: getattr(options, key.lower()) for key in ("SPEECH", "NOISE", "ROOMS")}
+    given = {"TEACHER": options.teacher, **{key: str(place / "train.csv") for key, place in places.items() if place}}
+    chosen = [*VARIANTS[name].common, *filter(None, [VARIANTS[name].override])]
+    for key, value in given.items():
+        chosen = [override.replace(key, value) for override in chosen]
+    last = {override.partition("=")[0]: override for override in chosen}  # the variant's own comes after the common
+    speech = [str(options.speech / "calibrate.csv")] if options.speech else []
     steps = {
         RESULT: ["-m", "kws.train", "experiment=ablation", f"seed={seed}", "trainer.threads=1", "resume=true",
-                 f"run_dir={folder}", *filter(None, [override]), *overrides],
-        MEASURED: [__file__, "--measure", str(folder)],
+                 f"run_dir={folder}", *last.values(), *options.overrides],
+        MEASURED: [__file__, "--measure", str(folder), *speech],
     }  # fmt: skip
     with (folder / "log.txt").open("a") as log:
         for product, arguments in steps.items():
@@ -131,8 +163,11 @@ def run(name: str, seed: int, teacher: str, overrides: Sequence[str]) -> str:
     return (folder / MEASURED).read_text().strip()
 
 
-def measure(folder: Path) -> None:
-    """Write what is compared of a run: accuracies on validation, isolated, carried and in noise; size and cost."""
+def measure(folder: Path, speech: Path | None) -> None:
+    """Write what is compared of a run: accuracies on validation, isolated, carried and in noise; size and cost.
+
+    With `speech`, transcribed, also the misses of NEAR at one and at five false alarms an hour in it.
+    """
     spotter, header = load_checkpoint(folder / BEST)
     source = header["info"]["config"]["data"]
     corpus = data.load(data_from_dict(source), spotter.frontend_config.sample_rate, labels=spotter.labels)
@@ -148,6 +183,13 @@ def measure(folder: Path) -> None:
         "parameters": spotter.n_parameters,
         "multiplications_per_second": round(multiplications_per_second(spotter, "features")),
     }
+    if speech and isinstance(spotter.classifier, Layer):
+        with tempfile.TemporaryDirectory() as temporary:
+            model_file = Path(temporary) / "model.onnx"
+            export_onnx(spotter, model_file, hops_per_step=4)
+            points = calibrate(model_file, NEAR, speech=speech, workers=1)
+        misses = {point.fa_per_hour: point.misses / point.events for point in points}
+        figures |= {"misses_1": misses[1.0], "misses_5": misses[5.0]}
     (folder / MEASURED).write_text(json.dumps(figures) + "\n")
 
 
@@ -158,7 +200,8 @@ def gather() -> list[dict[str, Any]]:
         for path in sorted(RUNS.glob(f"{name}/*/{MEASURED}")):
             trained = json.loads((path.parent / RESULT).read_text())
             row = {"variant": name, "override": variant.override, "seed": int(path.parent.name)}
-            rows.append({**row, **json.loads(path.read_text()), "seconds": trained["seconds"]})
+            unknown = {"misses_1": None, "misses_5": None}
+            rows.append({**row, **unknown, **json.loads(path.read_text()), "seconds": trained["seconds"]})
     return rows
 
 
@@ -171,9 +214,13 @@ def write_results(rows: list[dict[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
     text = RESULTS.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    RESULTS.write_text(before + BEGIN + "\n".join(table(rows)) + "\n" + END + after)
+    plain = [row for row in rows if not VARIANTS[row["variant"]].common]
+    real = [row for row in rows if row["misses_1"] is not None]
+    for begin, end, lines in ((BEGIN, END, table(plain)), (SPEECH_BEGIN, SPEECH_END, speech_table(real))):
+        if begin in text:
+            before, _, rest = text.partition(begin)
+            text = before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
+    RESULTS.write_text(text)
     plot(ours(rows), PLOT)
     print(f"{TABLE}, {RESULTS}, {PLOT}")
 
@@ -202,6 +249,23 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         override = f"`{variant.override}`" if variant.override else ""
         cost = f"{runs[0]['parameters']:,} | {runs[0]['multiplications_per_second'] / 1e6:.1f}"
         lines.append(f"| {variant.what} | {override} | {len(runs)} | {cost} | {' | '.join(cells)} |")
+    return lines
+
+
+def speech_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lines of markdown: means over seeds, and how far two seeds lie apart."""
+    lines = [
+        "| | override | seeds | misses % at 1 FA/h | at 5 FA/h | isolated clips % | carried % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, variant in VARIANTS.items():
+        if runs := [row for row in rows if row["variant"] == name]:
+            cells = []
+            for column in ("misses_1", "misses_5", "isolated", "carried"):
+                values = [100 * row[column] for row in runs]
+                cells.append(f"{np.mean(values):.1f} (± {(max(values) - min(values)) / 2:.1f})")
+            override = f"`{variant.override}`" if variant.override else ""
+            lines.append(f"| {variant.what} | {override} | {len(runs)} | {' | '.join(cells)} |")
     return lines
 
 
@@ -245,6 +309,6 @@ def plot(points: dict[str, tuple[float, float]], path: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
-        measure(Path(sys.argv[2]))
+        measure(Path(sys.argv[2]), Path(sys.argv[3]) if sys.argv[3:] else None)
     else:
         main()

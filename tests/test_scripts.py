@@ -29,8 +29,10 @@ def test_every_ablation_is_one_override_that_changes_the_common_command(ablation
     base = compose_config("train", ["experiment=ablation"])
     for name, variant in ablations.VARIANTS.items():
         assert " " not in variant.override
-        changed = compose_config("train", ["experiment=ablation", *filter(None, [variant.override])])
+        common = [override for override in variant.common if override.split("=")[0] != variant.override.split("=")[0]]
+        changed = compose_config("train", ["experiment=ablation", *common, *filter(None, [variant.override])])
         assert (changed == base) == (name == "base")
+        assert all("=" in override for override in variant.common)
         assert changed.trainer.epochs == base.trainer.epochs
 
 
