@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.files import blocks
-from kws.config import whole_frames
+from kws.config import is_keyword, keywords_of, whole_frames
 from kws.evaluation.metrics import match_events
 from kws.recordings.labels import Recording
 from kws.recordings.speech import pause, says
@@ -61,7 +61,7 @@ class ScoredRecordings:
         """
         self.model, self.files, self.tolerance = model, [*recordings, *speech], tolerance
         self._negative = list(speech or recordings)
-        self.keywords = [label for label in model.labels if not label.startswith("_")]
+        self.keywords = keywords_of(model.labels)
         self.events = np.array(
             [sum(e.keyword == k for f in self.files for e in f.keywords) for k in self.keywords], np.int64
         )
@@ -171,5 +171,5 @@ class ScoredRecordings:
         return any(
             event.onset <= detection.time <= event.offset + self.tolerance and says(event.text, detection.keyword)
             for event in file.events
-            if event.keyword.startswith("_")
+            if not is_keyword(event.keyword)
         )

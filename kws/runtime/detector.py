@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from kws.config import UNKNOWN, whole_frames
+from kws.config import UNKNOWN, is_keyword, whole_frames
 from kws.errors import KwsError
 from kws.runtime.posteriors import MAX_LOGIT, POOLINGS, Smoothed, Smoother, pool_posteriors
 from kws.runtime.scores import BOUNDS, SCORES, Score
@@ -146,7 +146,7 @@ class Detector:
         """
         self.labels, self.sample_rate, self.frame_length = tuple(labels), sample_rate, frame_length
         self.config = config = config or DetectorConfig()
-        self.keywords = {name: k for k, name in enumerate(self.labels) if not name.startswith("_")}
+        self.keywords = {name: k for k, name in enumerate(self.labels) if is_keyword(name)}
         self.block_size = block_size or frame_length
         self.longer = longer_keywords(list(self.keywords)) if config.suppress is None else config.suppress
         for name in [*config.thresholds, *self.longer, *(name for names in self.longer.values() for name in names)]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kws.config import is_keyword
 from kws.runtime.posteriors import total
 from kws.system.arrays import Bool, Float64
 
@@ -27,8 +28,8 @@ class Score:
 
     def __init__(self, kind: str, labels: Sequence[str]) -> None:
         self._is_ratio = kind == "log_ratio"
-        self._keywords = [k for k, name in enumerate(labels) if not name.startswith("_")]
-        self._rivals = [k for k, name in enumerate(labels) if name.startswith("_")] if self._is_ratio else []
+        self._keywords = [k for k, name in enumerate(labels) if is_keyword(name)]
+        self._rivals = [k for k, name in enumerate(labels) if not is_keyword(name)] if self._is_ratio else []
 
     def level(self, score: Float64) -> Float64:
         """The level of a score."""
