@@ -45,7 +45,10 @@ def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Pa
                     title = f"kws {file.stem if len(files) > 1 else file.name}"
                     rows.append({**_run("kws", file), "title": title, "times_real_time": whole["times_real_time"]})
                     try:
-                        rows.append({**_run("kws-c", file), "title": f"{title}, C engine"})
+                        whole = _run("whole-file-c", file)
+                        row = {"title": f"{title}, C engine", "times_real_time": whole["times_real_time"]}
+                        rows.append({**_run("kws-c", file), **row})
+                        streams.append({"model": f"{file.stem}, C engine", **_run("streams-c", file)})
                     except KwsError as error:
                         skipped[f"{title}, C engine"] = str(error)
                 streams.append({"model": file.stem, **_run("streams", file)})
@@ -60,9 +63,12 @@ def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Pa
     print(_table(rows))
     for peer, reason in skipped.items():
         print(f"{peer}: skipped, {reason}")
-    print("\nstreams that one core keeps up with in real time (model alone / with detectors)")
+    print("\nstreams that one core keeps up with in real time (model alone / with detectors; C engine: with detectors)")
     for measured in streams:
-        counts = (f"N={row['n']:g}: {row['model']:,.0f} / {row['spotter']:,.0f}" for row in measured["streams"])
+        counts = (
+            f"N={row['n']:g}: " + " / ".join(f"{row[key]:,.0f}" for key in ("model", "spotter") if key in row)
+            for row in measured["streams"]
+        )
         print(f"{measured['model']}, blocks of {measured['block_ms']:g} ms: {', '.join(counts)}")
     if output:
         Path(output).write_text(json.dumps(report, indent=2) + "\n")

@@ -1,13 +1,15 @@
-"""Streams of audio through a model: samples in, detections out. numpy and onnxruntime, or the C engine."""
+"""Streams of audio through a model: samples in, detections out. The C engine, or onnxruntime, its reference."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.c.build import is_built
 from kws.c.engine import CDetectionStream, CLogitStream, CModel
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, Detector, DetectorConfig
@@ -22,10 +24,36 @@ __all__ = [
     "SpotterModel",
     "StreamingSpotter",
     "default_model",
+    "engine_of",
+    "load_model",
     "logit_stream",
 ]
 
 ENGINES: dict[str, type[SpotterModel] | type[CModel]] = {"onnxruntime": SpotterModel, "c": CModel}
+
+
+def load_model(model: SpotterModel | CModel | str | Path | None, engine: str | None = None) -> SpotterModel | CModel:
+    """A model loaded by `engine`, or, for None, by the C engine where it was built and has what the model needs.
+
+    Raises `ModelError` for a file that is no model, `KwsError` for an unknown engine or one that cannot be made.
+    """
+    if isinstance(model, SpotterModel | CModel):
+        return model
+    if engine is not None:
+        if engine not in ENGINES:
+            raise KwsError(f"engine is {engine!r}; choose one of {', '.join(ENGINES)}")
+        return ENGINES[engine](model or DEFAULT)
+    if is_built():
+        with suppress(ModelError):  # of another architecture, or no model: onnxruntime says so
+            return CModel(model or DEFAULT)
+    return SpotterModel(model or DEFAULT)
+
+
+def engine_of(model: str | Path) -> str | None:
+    """What computes a model here, `c` or `onnxruntime`; None: nothing does (a file that takes features)."""
+    with suppress(ModelError):
+        return "c" if isinstance(load_model(model), CModel) else "onnxruntime"
+    return None
 
 
 def default_model() -> Path:
@@ -77,7 +105,7 @@ class StreamingSpotter:
         fa_per_hour: float | None = None,
         thresholds: Mapping[str, float] | float | None = None,
         detector: DetectorConfig | None = None,
-        engine: str = "onnxruntime",
+        engine: str | None = None,
     ) -> None:
         """A stream at time 0.
 
@@ -86,17 +114,15 @@ class StreamingSpotter:
             fa_per_hour: the model's operating point for so many false alarms an hour; None: its default.
             thresholds: for single keywords, or one for all of them; the model's own hold for the rest.
             detector: replaces the model's detector configuration.
-            engine: what computes a model given by its file: `onnxruntime`, or `c`, quicker, which any C compiler or the
-                package ziglang makes once. Its logits differ by less than 1e-4.
+            engine: what computes a model given by its file: `onnxruntime`, the reference, or `c`, whose logits differ
+                by less than 1e-4, compiled once where it is not there; None: `c` where it is there and has the model.
 
         Raises:
             ModelError: if the file is not a model to be used here, or has no such operating point.
             KwsError: for another engine, or where the C engine cannot be made.
             ValueError: for a threshold that no score reaches or of an unknown keyword.
         """
-        if engine not in ENGINES:
-            raise KwsError(f"engine is {engine!r}; choose one of {', '.join(ENGINES)}")
-        self.model = model if isinstance(model, SpotterModel | CModel) else ENGINES[engine](model or DEFAULT)
+        self.model = load_model(model, engine)
         config = (detector or self.model.detector_at(fa_per_hour)).with_thresholds(thresholds)
         self._detector = Detector(
             self.model.labels, self.model.frame_length, self.model.sample_rate, config, self.model.block_size

@@ -7,6 +7,7 @@ import pytest
 from tiny_onnx import BLOCK_SIZE, say, write_tiny
 
 from kws.batched import BatchedSpotter
+from kws.c.engine import CModel, EngineError
 from kws.errors import ModelError
 from kws.runtime.detector import DetectorConfig
 from kws.streaming import StreamingSpotter
@@ -44,7 +45,7 @@ def test_neighbours_do_not_change_a_bit_of_the_state(path):
     for neighbour in (np.zeros_like(ours), np.full_like(ours, 0.9), ours[:0]):
         spotter = BatchedSpotter(path, 2)
         spotter.feed([ours, neighbour])
-        states.append(spotter._stepper.state[0].copy())
+        states.append(spotter._streams.stepper.state[0].copy())
     assert (states[0] == states[1]).all()
     assert (states[0] == states[2]).all()
 
@@ -65,7 +66,7 @@ def test_bad_samples_change_nothing(path):
         spotter.feed([good, np.array([np.nan], np.float32)])
     with pytest.raises(ValueError, match="give an array for each of the 2"):
         spotter.feed([good])
-    assert not spotter._stepper.state.any()
+    assert not spotter._streams.stepper.state.any()
 
 
 def test_what_cannot_be_batched_is_refused(path, tmp_path):
@@ -87,9 +88,40 @@ def test_the_options_are_those_of_one_stream(path, thresholds, detector):
     (first, second) = many.feed([speech, speech])
     assert first + many.flush(0) == second + many.flush(1) == one.feed(speech) + one.flush()
     options = [set(inspect.signature(cls.__init__).parameters) for cls in (StreamingSpotter, BatchedSpotter)]
-    assert options[1] - options[0] == {"n_streams"}
-    assert options[0] - options[1] == {"engine"}  # many streams are stepped by onnxruntime alone
+    assert options[1] - options[0] == {"n_streams", "threads"}
+    assert options[0] <= options[1]
     for wrong in ({"thresholds": 2.0}, {"thresholds": {"maybe": 0.5}}):
         for cls, more in ((StreamingSpotter, ()), (BatchedSpotter, (2,))):
             with pytest.raises(ValueError, match=r"threshold is 2|names 'maybe'"):
                 cls(path, *more, **wrong)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_c_engine_gives_each_stream_what_it_gives_one(threads):
+    """Clicks and noise at low thresholds, cut into calls of different sizes, one stream begun anew on the way."""
+    try:
+        model = CModel("gsc12_tiny", "int8")
+    except EngineError as error:
+        pytest.skip(f"no C engine here: {error}")
+    rng = np.random.default_rng(0)
+    streams = [(rng.standard_normal(64000) * 3000 * (rng.random(64000) < 0.02 * i)).astype(np.int16) for i in range(5)]
+    many, found = BatchedSpotter(model, 5, thresholds=0.02, threads=threads), [[] for _ in streams]
+    many.feed([stream[:5000] for stream in streams])
+    many.reset()
+    places = [0] * 5
+    while min(places) < 64000:
+        cuts = [place + int(rng.integers(0, 9000)) for place in places]
+        parts = [stream[a:b] for stream, a, b in zip(streams, places, cuts, strict=True)]
+        for mine, new in zip(found, many.feed(parts), strict=True):
+            mine += new
+        places = cuts
+    expected = []
+    for stream in streams:
+        one = StreamingSpotter(model, thresholds=0.02)
+        expected.append(one.feed(stream) + one.flush())
+    assert [mine + many.flush(i) for i, mine in enumerate(found)] == expected
+    assert sum(map(len, expected)) > 5
+    with pytest.raises(ValueError, match="NaN"):
+        many.feed([np.full(2, np.nan, np.float32)] * 5)
+    with pytest.raises(ValueError, match="threads is 0"):
+        BatchedSpotter(model, 2, threads=0)

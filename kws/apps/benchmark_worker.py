@@ -191,13 +191,13 @@ def _times(step: Callable[[Any], Any], blocks: list[Any], steps: int = STEPS) ->
     return min(rounds, key=lambda times: times[steps // 2])
 
 
-def measure_file(file: str) -> dict[str, Any]:
+def measure_file(file: str, engine: str = "onnxruntime") -> dict[str, Any]:
     """Seconds of audio that one second of computing takes in, when a whole file is fed at once."""
     import numpy as np
 
     from kws.streaming import StreamingSpotter
 
-    spotter = StreamingSpotter(file)
+    spotter = StreamingSpotter(file, engine=engine)
     samples = (0.05 * np.sin(np.arange(FILE_SECONDS * spotter.model.sample_rate) * 0.3)).astype(np.float32)
     rounds = []
     for _ in range(ROUNDS):
@@ -208,20 +208,24 @@ def measure_file(file: str) -> dict[str, Any]:
     return {"times_real_time": FILE_SECONDS / min(rounds)}
 
 
-def measure_streams(file: str) -> dict[str, Any]:
+def measure_streams(file: str, engine: str = "onnxruntime") -> dict[str, Any]:
     """Streams that one core keeps up with in real time, in batches of `STREAMS`: model alone, and with detectors."""
     import numpy as np
 
     from kws.batched import BatchedSpotter
     from kws.runtime.onnx_model import SpotterModel, Stepper
+    from kws.streaming import load_model
 
-    model = SpotterModel(file)
+    model = load_model(file, engine)
+    fixed = model.batch_size if isinstance(model, SpotterModel) else None  # the C engine takes any number of any file
     found = []
     wave = (0.05 * np.sin(np.arange(model.block_size) * 0.3)).astype(np.float32)
     seconds = model.block_size / model.sample_rate
-    for n in STREAMS if model.batch_size is None else (model.batch_size,):
-        stepper, spotter, row = Stepper(model, n), BatchedSpotter(model, n), {"n": float(n)}
-        steps: dict[str, Callable[[Any], Any]] = {"model": functools.partial(_step, stepper), "spotter": spotter.feed}
+    for n in STREAMS if fixed is None else (fixed,):
+        row: dict[str, float] = {"n": n}
+        steps: dict[str, Callable[[Any], Any]] = {"spotter": BatchedSpotter(model, n).feed}
+        if isinstance(model, SpotterModel):
+            steps["model"] = functools.partial(_step, Stepper(model, n))
         for name, step in steps.items():
             times = _times(step, [[wave] * n], max(4, 200 // n))
             row[name] = n * seconds / times[len(times) // 2]
@@ -237,7 +241,12 @@ def main() -> int:
     """Entry: exit status 0, or 1 with one sentence on standard error, 3 where the system is not installed."""
     system, file = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
     pin()
-    measures = {"whole-file": measure_file, "streams": measure_streams}
+    measures = {
+        "whole-file": measure_file,
+        "whole-file-c": functools.partial(measure_file, engine="c"),
+        "streams": measure_streams,
+        "streams-c": functools.partial(measure_streams, engine="c"),
+    }
     try:
         result = measures[system](file) if system in measures else measure(system, file)
     except ImportError as error:

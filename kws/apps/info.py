@@ -10,8 +10,10 @@ from typing import Any
 
 from kws.runtime.onnx_model import load
 from kws.runtime.shipped import DEFAULT, find_model
+from kws.streaming import engine_of
 
 UNKNOWN = "not stated"
+ENGINES = {"c": "the C engine", "onnxruntime": "onnxruntime", None: "nothing here: a device of its own front end"}
 
 
 def describe(given: str | Path) -> dict[str, Any]:
@@ -19,8 +21,8 @@ def describe(given: str | Path) -> dict[str, Any]:
 
     Lengths in samples and milliseconds; `latency_ms` is the longest time from a sample to the logits it takes part in,
     which is one block (computing aside). `multiplications_per_second` are of audio, counted at export from the float32
-    graph by the rules of `kws.onnx_export.operations`. What the file does not say is None. Raises `ModelError` for a
-    file that is none of ours.
+    graph by the rules of `kws.onnx_export.operations`. `engine`: what computes it here, `c` or `onnxruntime`. What the
+    file does not say is None. Raises `ModelError` for a file that is none of ours.
     """
     path = find_model(given)
     session, metadata = load(path)
@@ -31,6 +33,7 @@ def describe(given: str | Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
+        "engine": engine_of(path),
         "kws_version": metadata.get("kws_version"),
         "variant": metadata.get("variant", "waveform"),
         "precision": metadata.get("precision", "float32"),
@@ -69,6 +72,7 @@ def table(facts: dict[str, Any]) -> str:
     streams = facts["batch_size"] or "any number of"
     rows = {
         "file": f"{facts['file']}, {facts['bytes'] / 1000:.1f} kB, {facts['precision']}, takes {facts['variant']}",
+        "runs on": ENGINES[facts["engine"]],
         "made by": f"kws {facts['kws_version'] or UNKNOWN}",
         "labels": ", ".join(facts["labels"]),
         "front end": f"{facts['sample_rate']} Hz, {', '.join(front)}",

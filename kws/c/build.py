@@ -109,13 +109,25 @@ def library(variant: str = "") -> ctypes.CDLL:
     if not variant:
         plain = library("plain")
         return library("avx2") if "avx2" in HERE.variants and plain.kws_host_has_avx2() else plain
-    name = _name(variant, HERE)
-    path = next((folder / name for folder in (SOURCES, _kept()) if (folder / name).is_file()), None)
-    path = path or build(_kept(), variant)
+    path = _find(variant) or build(_kept(), variant)
     try:
         return _typed(ctypes.CDLL(str(path)))
     except OSError as error:
         raise EngineError(f"{path} cannot be loaded ({error}); remove it to compile it again") from error
+
+
+@cache
+def is_built() -> bool:
+    """Whether there is a library for this machine, with nothing to be compiled; if there is none, it is said once."""
+    missing = [variant for variant in HERE.variants if _find(variant) is None]
+    if missing:
+        print("note: kws runs on onnxruntime; its quicker C engine was not built (docs/devices.md)", file=sys.stderr)
+    return not missing
+
+
+def _find(variant: str) -> Path | None:
+    name = _name(variant, HERE)
+    return next((folder / name for folder in (SOURCES, _kept()) if (folder / name).is_file()), None)
 
 
 def _kept() -> Path:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,7 @@ from kws.runtime.onnx_model import DescribedModel, Samples, as_float
 from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32
 
-__all__ = ["CDetectionStream", "CLogitStream", "CModel", "EngineError"]
+__all__ = ["CDetectionStream", "CDetectionStreams", "CLogitStream", "CModel", "EngineError"]
 
 ERRORS = {
     -1: "a null pointer",
@@ -138,6 +141,54 @@ class CDetectionStream:
         """End the stream: its last samples, zeros to the end of a block, and what was held back. Then `reset`."""
         to = self.detector.room_for(self._block_frames)
         return self.detector.detections(check(self._library.kws_host_end(self._stream, self._detector, to), self._path))
+
+
+JOB = np.dtype([*((name, np.uintp) for name in ("stream", "detector", "samples", "n", "found")), ("count", np.int64)])
+
+
+class CDetectionStreams:
+    """Many streams of a model, each a `CDetectionStream`, moved on by threads in one call each."""
+
+    def __init__(self, model: CModel, detector: Detector, n_streams: int, threads: int) -> None:
+        """Streams at time 0."""
+        self.streams = [CDetectionStream(model, detector) for _ in range(n_streams)]
+        self._model, self._spot = model, model.library.kws_host_spot_many
+        self._jobs = np.zeros(n_streams, JOB)
+        self._jobs["stream"] = [stream.logits.pointer for stream in self.streams]
+        self._jobs["detector"] = [stream.detector.pointer for stream in self.streams]
+        edges = np.linspace(0, n_streams, min(threads, n_streams) + 1).astype(int).tolist()
+        self._parts = [self._jobs[first:end] for first, end in itertools.pairwise(edges)]
+        self._pool = ThreadPoolExecutor(len(self._parts)) if len(self._parts) > 1 else None
+        self._frames = -1
+
+    def feed(self, samples: Sequence[Samples]) -> list[list[Detection]]:
+        """The next samples of every stream, all of one dtype, checked -> each one's detections."""
+        arrays, jobs = [np.ascontiguousarray(array) for array in samples], self._jobs
+        lengths = [len(array) for array in arrays]
+        jobs["n"], jobs["samples"] = lengths, [array.ctypes.data for array in arrays]
+        if (frames := max(lengths) // self._model.frame_length + 1) > self._frames:
+            jobs["found"] = [stream.detector.room_for(frames) for stream in self.streams]
+            self._frames = frames
+        is_float = samples[0].dtype == np.float32
+        if self._pool is None:
+            self._run(jobs, is_float)
+        else:
+            list(self._pool.map(self._run, self._parts, itertools.repeat(is_float)))
+        found: list[list[Detection]] = [[] for _ in samples]
+        for i in np.flatnonzero(jobs["count"]).tolist():
+            found[i] = self.streams[i].detector.detections(check(jobs["count"][i], self._model.path))
+        return found
+
+    def reset(self, stream: int) -> None:
+        """Begin one stream anew at time 0."""
+        self.streams[stream].reset()
+
+    def flush(self, stream: int) -> list[Detection]:
+        """End one stream."""
+        return self.streams[stream].flush()
+
+    def _run(self, jobs: NDArray[np.void], is_float: bool) -> None:
+        self._spot(jobs.ctypes.data, len(jobs), is_float)
 
 
 def checked(samples: Samples) -> Samples:

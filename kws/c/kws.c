@@ -67,16 +67,13 @@ typedef float vector __attribute__((vector_size(WIDTH * sizeof(float))));
             for (size_t p = 0; p < P; ++p)                                                                             \
                 memcpy(y + ((at + p) * layer->blocks + block + b) * LANES, sum[b][p], sizeof sum[b][p]);               \
     }
-#if defined(__AVX__) || defined(__aarch64__)
-#define WIDE 2 /* blocks beside five positions that fit into the registers */
-#else
-#define WIDE 1
-#endif
 TILE(1, 1)
 TILE(2, 1)
 TILE(4, 1)
 TILE(1, 5)
-#if WIDE == 2
+#if defined(__AVX__) || defined(__aarch64__)
+#define MANY_REGISTERS /* so many sums fit into them */
+TILE(8, 1)
 TILE(2, 5)
 #endif
 
@@ -84,7 +81,7 @@ static void multiply_float(const kws_layer *layer, const float *base, const inpu
     size_t at = 0;
     for (; at + 5u <= in->positions; at += 5u) {
         size_t block = 0;
-#if WIDE == 2
+#if defined(MANY_REGISTERS)
         for (; block + 2u <= layer->blocks; block += 2u) {
             tile_2_5(layer, block, base, in, at, y);
         }
@@ -95,6 +92,11 @@ static void multiply_float(const kws_layer *layer, const float *base, const inpu
     }
     for (; at < in->positions; ++at) {
         size_t block = 0;
+#if defined(MANY_REGISTERS)
+        for (; block + 8u <= layer->blocks; block += 8u) {
+            tile_8_1(layer, block, base, in, at, y);
+        }
+#endif
         for (; block + 4u <= layer->blocks; block += 4u) {
             tile_4_1(layer, block, base, in, at, y);
         }
@@ -509,6 +511,15 @@ static void convolve(const kws_stream *stream, size_t i, float *y) {
     }
 }
 
+/* An LSTM's cell and hidden [n] move on; gates: input, forget, cell, output, [n] each. */
+static void step_lstm(const float *restrict gates, float *restrict c, float *restrict h, size_t n) {
+    for (size_t j = 0; j < n; ++j) {
+        const float fresh = sigmoid(gates[j]) * hyperbolic_tangent(gates[2u * n + j]);
+        c[j] = sigmoid(gates[n + j]) * c[j] + fresh;
+        h[j] = sigmoid(gates[3u * n + j]) * hyperbolic_tangent(c[j]);
+    }
+}
+
 /* One step of recurrent layer i: hidden [hidden_size] moves on. gates: room for its two products. */
 static void recur(const kws_stream *stream, size_t i, const float *x, float *gates, int16_t *room) {
     const kws_model *const model = stream->model;
@@ -527,13 +538,8 @@ static void recur(const kws_stream *stream, size_t i, const float *x, float *gat
         return;
     }
     dense(recurrent, gates, h, room, gates);
-    if (model->cell == CELL_LSTM) { /* input, forget, cell, output */
-        float *const c = stream->memory_cell + i * n;
-        for (size_t j = 0; j < n; ++j) {
-            const float fresh = sigmoid(gates[j]) * hyperbolic_tangent(gates[2u * n + j]);
-            c[j] = sigmoid(gates[n + j]) * c[j] + fresh;
-            h[j] = sigmoid(gates[3u * n + j]) * hyperbolic_tangent(c[j]);
-        }
+    if (model->cell == CELL_LSTM) {
+        step_lstm(gates, stream->memory_cell + i * n, h, n);
     } else {
         for (size_t j = 0; j < n; ++j) {
             h[j] = hyperbolic_tangent(gates[j]);
