@@ -388,21 +388,21 @@ def test_sanitizers_find_nothing_in_damaged_blocks(tmp_path):
 
 
 @pytest.fixture
-def board() -> None:
+def emulator() -> None:
     for tool in ("arm-none-eabi-gcc", "qemu-system-arm", "make"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
 
 
-@pytest.mark.usefixtures("board")
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_an_emulated_cortex_m4_gives_the_bits_of_the_host(precision, tmp_path):
+@pytest.mark.usefixtures("emulator")
+@pytest.mark.parametrize(("precision", "board"), [("float32", "m4"), ("int8", "m4"), ("int8", "m55")])
+def test_an_emulated_board_gives_the_bits_of_the_host(precision, board, tmp_path):
     """The limits are the aims for gsc12_tiny in int8: 80 kB of flash, 24 kB of RAM, 20 M instructions a second."""
     export_c(MODELS / "gsc12_tiny.onnx", tmp_path, precision=precision, name="tiny")
     lower_thresholds(tmp_path / "tiny_model.c")
     x, model = sound(3, 3), CModel(MODELS / "gsc12_tiny.onnx", precision)
     x.astype("<i2").tofile(tmp_path / "clip.raw")
-    make = ["make", "--no-print-directory"]
+    make = ["make", "--no-print-directory", f"BOARD={board}"]
     text, data, bss = (int(n) for n in run([*make, "board"], tmp_path).splitlines()[-1].split()[:3])
     printed = run([*make, "run-board"], tmp_path)
     cost = {line.rsplit(" ", 1)[0]: int(line.rsplit(" ", 1)[1]) for line in printed.splitlines() if line[-1:].isdigit()}

@@ -19,7 +19,6 @@ from kws.system.atomic import write_whole
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = ("main.c", "board.c", "board.ld", "Makefile", "CMakeLists.txt")
-BOARD_HZ = 25_000_000  # mps2-an386
 COPIED = ("kws.h", "kws_detector.h", "kws_math.h", "kws.c", "kws_detector.c")
 # Bytes on a Cortex-M4, -O2: of code, of kws_model, kws_stream and kws_detector, of stack at most.
 CODE, STRUCTS, STACK = 12_000, 1_000, 1_000
@@ -50,7 +49,6 @@ def export_c(model: Path, folder: Path, *, precision: str = "", name: str = "") 
         "NAME": name,
         "PREFIX": name.upper(),
         "SAMPLE_RATE": str(weights.frontend.sample_rate),
-        "BOARD_HZ": str(BOARD_HZ),
     }
     described = DescribedModel(model, weights.metadata)
     detectors = {"": described.detector_at(None)}

@@ -10,7 +10,8 @@
 #define CHUNK 160u
 #define STACK_WORDS 1024u
 #define PAINT 0xA5A5A5A5u
-#define INSTRUCTIONS_PER_TICK (1000000000u / @BOARD_HZ@u) /* qemu -icount shift=0: 1 ns an instruction; SysTick's clock */
+/* qemu -icount shift=0: an instruction takes 1 ns, and SysTick counts at BOARD_HZ. */
+#define INSTRUCTIONS(TICKS) ((TICKS) * 1000u / (BOARD_HZ / 1000000u))
 
 extern uint32_t load_data[], start_data[], end_data[], start_bss[], end_bss[];
 
@@ -136,7 +137,7 @@ int main(void) {
     }
     print("samples ", n_samples);
     print("instructions a second of audio ",
-          (uint32_t)((uint64_t)ticks * INSTRUCTIONS_PER_TICK * @PREFIX@_SAMPLE_RATE / n_samples));
+          (uint32_t)INSTRUCTIONS((uint64_t)ticks * @PREFIX@_SAMPLE_RATE / n_samples));
     print("bytes of memory ", sizeof memory + sizeof detector_memory + sizeof model + sizeof stream + sizeof detector);
     print("bytes of stack ", 4u * (STACK_WORDS - free_words));
     return 0;
