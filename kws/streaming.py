@@ -159,7 +159,7 @@ class StreamingSpotter:
     @property
     def scores(self) -> NDArray[np.float64]:
         """What each keyword scores in the last window, float64 `[K]`, on the scale of the thresholds."""
-        return self._detector.scores
+        return self._detector.scores_of(self._stream.posteriors)
 
     def feed(self, samples: Samples) -> list[Detection]:
         """The next samples of the stream, any number -> the detections they bring.

@@ -424,12 +424,15 @@ def test_an_emulated_board_gives_the_bits_of_the_host(precision, board, tmp_path
 
 def test_a_spotter_on_the_c_engine_finds_what_one_on_onnxruntime_finds():
     """Clicks and tones at low thresholds, so that there are many detections, fed in odd pieces."""
-    found = {}
+    found, shown = {}, {}
     for engine in ("onnxruntime", "c"):
         spotted = StreamingSpotter("gsc12_tiny", engine=engine, thresholds=0.02)
         pieces = np.split(sound(20, 3), np.arange(777, 320000, 777))
-        found[engine] = [d for piece in pieces for d in spotted.feed(piece)] + spotted.flush()
+        found[engine] = [d for piece in pieces for d in spotted.feed(piece)]
+        shown[engine] = spotted.posteriors, spotted.scores
+        found[engine] += spotted.flush()
     assert len(found["c"]) > 5
+    np.testing.assert_allclose(shown["c"], shown["onnxruntime"], atol=1e-4)
     for ours, theirs in zip(found["c"], found["onnxruntime"], strict=True):
         assert (ours.keyword, ours.start, ours.end, ours.time) == (
             theirs.keyword,

@@ -241,7 +241,7 @@ def main() -> int:
     """Entry: exit status 0, or 1 with one sentence on standard error, 3 where the system is not installed."""
     system, file = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
     pin()
-    measures = {
+    measures: dict[str, Callable[[str], dict[str, Any]]] = {
         "whole-file": measure_file,
         "whole-file-c": functools.partial(measure_file, engine="c"),
         "streams": measure_streams,

@@ -171,7 +171,6 @@ class Detector:
         self._tracks = {k: _Track() for k in self.keywords.values()}
         self._held: list[tuple[int, int, Detection]] = []  # last frame to wait, label, detection
         self.posteriors: Float64 = np.zeros(len(self.labels))  # pooled over the last window, [K]; at first zeros
-        self._sums = np.ones((1, len(self.labels)))
 
     def process(self, logits: ArrayLike) -> list[Detection]:
         """The next frames' logits `[T, len(labels)]`, any T -> the detections they bring, in order of time.
@@ -183,7 +182,12 @@ class Detector:
     @property
     def scores(self) -> Float64:
         """What each keyword scores in the last window, float64 `[K]`; of other labels it has no meaning."""
-        return np.array([self._score.of_level(level) for level in self._score.levels(self._sums)[0].tolist()])
+        return self.scores_of(self.posteriors)
+
+    def scores_of(self, posteriors: Float64) -> Float64:
+        """What each keyword scores in a window of such posteriors `[K]`; zeros, before any frame, count as equal."""
+        levels = self._score.levels((posteriors if posteriors.any() else np.ones_like(posteriors))[None])[0]
+        return np.array([self._score.of_level(level) for level in levels.tolist()])
 
     def flush(self) -> list[Detection]:
         """End the stream: the detections that still waited for a longer keyword."""
@@ -191,7 +195,7 @@ class Detector:
 
     def follow(self, frames: Smoothed) -> list[Detection]:
         """`process` for frames that a smoother of the same pooling and window gave: detectors may share one."""
-        self.posteriors, self._sums = frames.posteriors[-1], frames.sums[-1:]
+        self.posteriors = frames.posteriors[-1]
         reached = (self._score.levels(frames.sums).max(axis=0) >= self._limits).tolist()
         triggers: list[tuple[int, int, Detection]] = []
         for k, track in self._tracks.items():
