@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.c.choice import load_model
 from kws.c.engine import CDetectionStreams, CModel
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, Detector, DetectorConfig
 from kws.runtime.onnx_model import Samples, SpotterModel, Stepper, as_float
-from kws.streaming import load_model
 from kws.system.arrays import Float32
 
 

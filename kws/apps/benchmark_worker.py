@@ -213,8 +213,8 @@ def measure_streams(file: str, engine: str = "onnxruntime") -> dict[str, Any]:
     import numpy as np
 
     from kws.batched import BatchedSpotter
+    from kws.c.choice import load_model
     from kws.runtime.onnx_model import SpotterModel, Stepper
-    from kws.streaming import load_model
 
     model = load_model(file, engine)
     fixed = model.batch_size if isinstance(model, SpotterModel) else None  # the C engine takes any number of any file

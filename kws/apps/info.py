@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kws.c.choice import engine_of
 from kws.runtime.onnx_model import load
 from kws.runtime.shipped import DEFAULT, find_model
-from kws.streaming import engine_of
 
 UNKNOWN = "not stated"
 ENGINES = {"c": "the C engine", "onnxruntime": "onnxruntime", None: "nothing here: a device of its own front end"}
