@@ -34,6 +34,7 @@ class Command(NamedTuple):
 
 COMMANDS = {  # in the order of use
     "record": Command("kws.apps.record", "", "record takes of a word, for a data set of one's own"),
+    "new": Command("kws.new", "words", "make a spotter for one's own words, from text or with a few takes"),
     "train": Command("kws.train", "train", "train on Speech Commands, synthetic speech or one's own recordings"),
     "evaluate": Command("kws.evaluate", "train", "accuracy on clips, of a checkpoint or an ONNX file; where it errs"),
     "export": Command("kws.export", "train", "make a checkpoint an ONNX file that describes itself, or C for firmware"),

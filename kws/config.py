@@ -64,10 +64,12 @@ class FrontendConfig:
     n_mfcc: int = 20  # used by mfcc alone
     f_min: float = 20.0  # Hz
     f_max: float = 4000.0  # Hz
+    mel_scale: str = "htk"  # htk | slaney: where the bands lie; slaney's triangles have an area of 1 Hz
     log_offset: float = 1e-6  # added to the power before the logarithm
 
     def __post_init__(self) -> None:
         one_of("frontend.kind", self.kind, ("log_mel", "mfcc", "spectrogram"))
+        one_of("frontend.mel_scale", self.mel_scale, ("htk", "slaney"))
         between("frontend.sample_rate", self.sample_rate, 1000)
         above("frontend.win_ms", self.win_ms)
         above("frontend.hop_ms", self.hop_ms)
@@ -160,6 +162,19 @@ class RecurrentConfig(ModelConfig):
 
 
 @dataclass
+class SpeechEmbeddingConfig(ModelConfig):
+    """Google's speech embedding, then a linear head over its last frames: what one's own words are made of."""
+
+    architecture: ClassVar[str] = "speech_embedding"
+
+    head_frames: int = 12  # of 80 ms, that the head hears at once
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        between("model.head_frames", self.head_frames, 1, 100)
+
+
+@dataclass
 class BCResNetConfig(ModelConfig):
     """BC-ResNet, a rival that hears whole clips and is not streamed."""
 
@@ -172,7 +187,9 @@ class BCResNetConfig(ModelConfig):
         between("model.width", self.width, 0.25)
 
 
-MODELS: dict[str, type[ModelConfig]] = {config.architecture: config for config in (RecurrentConfig, BCResNetConfig)}
+MODELS: dict[str, type[ModelConfig]] = {
+    config.architecture: config for config in (RecurrentConfig, SpeechEmbeddingConfig, BCResNetConfig)
+}
 
 
 def model_from_dict(values: Mapping[str, Any]) -> ModelConfig:

@@ -14,6 +14,7 @@ CONFIGS = [
     FrontendConfig(),
     FrontendConfig(kind="mfcc", n_mfcc=13, f_max=7600, n_mels=64, win_ms=32, hop_ms=20),
     FrontendConfig(kind="spectrogram", win_ms=16, n_fft=256, hop_ms=8),
+    FrontendConfig(n_mels=32, f_min=60, f_max=3800, mel_scale="slaney"),
 ]
 
 
@@ -43,7 +44,7 @@ def librosa_features(config, waveform):
     if config.kind != "spectrogram":
         power = librosa.filters.mel(
             sr=config.sample_rate, n_fft=config.n_fft, n_mels=config.n_mels, fmin=config.f_min, fmax=config.f_max,
-            htk=True, norm=None,
+            htk=config.mel_scale == "htk", norm=None if config.mel_scale == "htk" else "slaney",
         ) @ power  # fmt: skip
     log_power = np.log(power + config.log_offset)
     if config.kind == "mfcc":
@@ -51,7 +52,7 @@ def librosa_features(config, waveform):
     return log_power.T
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.kind)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.kind} {c.mel_scale}")
 def test_equals_librosa(config):
     waveform = speech_like(16000)
     features, _ = run(config, waveform)
@@ -60,7 +61,7 @@ def test_equals_librosa(config):
     np.testing.assert_allclose(features, expected, atol=2e-3)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.kind)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.kind} {c.mel_scale}")
 @pytest.mark.parametrize("hops", [1, 3, 10])
 def test_blocks_equal_one_step(config, hops):
     waveform = speech_like(config.hop_length * 30)

@@ -113,7 +113,15 @@ def test_the_resampler(tmp_path: Path) -> None:
         assert error < (-95 if i % 2 else -50), (rate_in, error)
 
 
-@pytest.mark.parametrize("changes", [{}, {"kind": "spectrogram"}, {"n_mels": 20, "f_max": 7600.0, "win_ms": 30.0}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"kind": "spectrogram"},
+        {"n_mels": 20, "f_max": 7600.0, "win_ms": 30.0},
+        {"n_mels": 32, "f_min": 60.0, "f_max": 3800.0, "mel_scale": "slaney"},
+    ],
+)
 def test_the_picture_is_what_the_model_sees(tmp_path: Path, changes: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     from kws.model.frontend import Frontend

@@ -48,6 +48,17 @@ def fetch(
             folder.rmdir()
 
 
+def fetch_unchecked(url: str, target: Path, remedy: str, progress: bool = True) -> None:
+    """As `fetch`, for an archive whose SHA-256 nobody gave; `target` gets all of its content."""
+    with whole_folder(target, "the cache") as partial:
+        archive = _obtain(url, "", partial, remedy, progress)
+        _unpack(archive, url, partial / "unpacked", progress)
+        archive.unlink()
+        for entry in list((partial / "unpacked").iterdir()):
+            entry.rename(partial / entry.name)
+        (partial / "unpacked").rmdir()
+
+
 def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) -> Path:
     """The checked archive: in `folder`, or where a `file:` URL says."""
     import pooch
@@ -68,7 +79,7 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
     downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=30)
     try:
         with Stage("downloading", None, "archive", show=progress and not bar) as stage:
-            pooch.retrieve(url, f"sha256:{sha256}", "archive.tar.gz", folder, downloader=downloader)
+            pooch.retrieve(url, f"sha256:{sha256}" if sha256 else None, "archive.tar.gz", folder, downloader=downloader)
             stage.advance()
     except ValueError as error:  # the hash differs
         what = f"half downloaded, damaged or another file: its SHA-256 is not {sha256}"

@@ -19,7 +19,7 @@ class Frontend(nn.Module):
     """STFT power spectrum, then its logarithm (`spectrogram`), log-mel bands (`log_mel`) or their DCT-II (`mfcc`).
 
     Frame t ends with sample `(t + 1) * hop_length - 1` of the block, so a block of S samples gives `S / hop_length`
-    frames and nothing looks ahead. The window is a periodic Hann window, the mel scale HTK's, not area-normalised.
+    frames and nothing looks ahead. The window is a periodic Hann window; HTK's mel bands are not area-normalised.
     """
 
     window: Tensor
@@ -33,8 +33,9 @@ class Frontend(nn.Module):
         self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
         if config.kind != "spectrogram":
             filters = audio_functional.melscale_fbanks(
-                config.n_bins, config.f_min, config.f_max, config.n_mels, config.sample_rate
-            )
+                config.n_bins, config.f_min, config.f_max, config.n_mels, config.sample_rate,
+                norm="slaney" if config.mel_scale == "slaney" else None, mel_scale=config.mel_scale,
+            )  # fmt: skip
             # Bins above f_max weigh nothing: leave them out of the product, and of the exported file.
             self.register_buffer("mel_filters", filters[: int(filters.any(1).nonzero().max()) + 1], persistent=False)
         if config.kind == "mfcc":

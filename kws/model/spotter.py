@@ -9,15 +9,24 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from kws.config import BCResNetConfig, FrontendConfig, ModelConfig, RecurrentConfig, whole_frames
+from kws.config import (
+    BCResNetConfig,
+    FrontendConfig,
+    ModelConfig,
+    RecurrentConfig,
+    SpeechEmbeddingConfig,
+    whole_frames,
+)
 from kws.errors import KwsError
 from kws.model.bcresnet import BroadcastedClassifier
 from kws.model.frontend import Frontend, Normalization
 from kws.model.layer import Serial, chain
 from kws.model.recurrent import recurrent_classifier
+from kws.model.speech_embedding import speech_embedding_classifier
 
 CLASSIFIERS: dict[type[ModelConfig], Callable[[int, int, Any], nn.Module]] = {
     RecurrentConfig: recurrent_classifier,
+    SpeechEmbeddingConfig: speech_embedding_classifier,
     BCResNetConfig: BroadcastedClassifier,
 }
 

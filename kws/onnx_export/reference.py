@@ -38,10 +38,12 @@ def constants(config: FrontendConfig) -> dict[str, Any]:
     if config.kind != "spectrogram":
         import librosa
 
-        edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max, htk=True)
+        htk = config.mel_scale == "htk"
+        edges = librosa.mel_frequencies(config.n_mels + 2, fmin=config.f_min, fmax=config.f_max, htk=htk)
+        top = "1" if htk else "2 / (edge m + 2 - edge m)"
         values["features"] = "ln(sum over bins of filter * power + log_offset)"
         values["mel_filters"] = (
-            "band m: a triangle over bins k * sample_rate / n_fft, 0 at edge m, 1 at m + 1, 0 at m + 2"
+            f"band m: a triangle over bins k * sample_rate / n_fft, 0 at edge m, {top} at m + 1, 0 at m + 2"
         )
         values["mel_edges_hz"] = np.round(edges, 4).tolist()
     if config.kind == "mfcc":

@@ -1,1 +1,1 @@
-"""Text to synthetic speech: voices and sentences."""
+"""Text to phonemes and to synthetic speech: voices and sentences."""

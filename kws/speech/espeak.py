@@ -15,7 +15,7 @@ from kws.audio.resample import resampled
 from kws.errors import DataError
 from kws.system.arrays import Float32, Int16
 
-AUDIO_OUTPUT_SYNCHRONOUS, CHARS_UTF8 = 2, 1  # of espeak-ng's speak_lib.h, like the next line
+AUDIO_OUTPUT_SYNCHRONOUS, CHARS_UTF8, PHONEMES, IPA = 2, 1, 0x100, 2  # of espeak-ng's speak_lib.h, like the next line
 RATE, PITCH, RANGE = 1, 3, 4
 FASTEST = 450  # words per minute
 AUDIBLE = 0.01  # of full scale: speech goes from the first to the last sample above it
@@ -41,6 +41,9 @@ class Espeak:
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int,
             ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
+        # address of the text, which moves on; its coding; how phonemes are written
+        self._library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._sound: list[bytes] = []
         prototype = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
         self._callback = prototype(self._receive)  # kept, or it is collected while the library holds it
@@ -56,16 +59,25 @@ class Espeak:
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise DataError(f"espeak-ng has no voice {voice!r}; install espeakng-loader 0.2 or later")
 
+    def ipa(self, text: str) -> str:
+        """How the chosen voice pronounces `text`: IPA with `_` between phonemes, spaces between words."""
+        rest, clauses = ctypes.c_char_p(text.encode() + b"\0"), []
+        while rest.value:
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), CHARS_UTF8, IPA | ord("_") << 8)
+            clauses.append((clause or b"").decode().strip())
+        return " ".join(filter(None, clauses))
+
     def say(self, text: str, rate: int, pitch: int, pitch_range: int) -> Float32:
         """Speak `text`: rate in words per minute, pitch and range 0 .. 100 -> float32 `[S]` at 16 kHz.
 
-        Silence is cut off at both ends; a text without sound gives an empty array.
+        Silence is cut off at both ends; a text without sound gives an empty array. Phonemes of the voice's language
+        may stand in `[[` and `]]`, in espeak-ng's own ASCII notation: `[[k@mpj'u:t3]]`.
         """
         for parameter, value in ((RATE, rate), (PITCH, pitch), (RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._sound.clear()
         content = text.encode() + b"\0"
-        self._library.espeak_Synth(content, len(content), 0, 0, 0, CHARS_UTF8, None, None)
+        self._library.espeak_Synth(content, len(content), 0, 0, 0, CHARS_UTF8 | PHONEMES, None, None)
         samples = np.frombuffer(b"".join(self._sound), np.int16).astype(np.float32) * np.float32(1 / INT16_FULL_SCALE)
         loud = np.flatnonzero(np.abs(samples) > AUDIBLE)
         if len(loud) == 0:

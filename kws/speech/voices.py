@@ -12,3 +12,10 @@ def speakers() -> dict[str, str]:
     lists = read_lists("kws.speech", "voices.txt")
     voices = [f"{accent}+{variant}" for accent in lists["accents"] for variant in lists["variants"]]
     return {hashlib.sha1(voice.encode()).hexdigest()[:8]: voice for voice in voices}
+
+
+def voices_of(language: str) -> list[str]:
+    """The voices that speak a language (`en`: all accents of the list): `<accent>+<variant>`."""
+    lists = read_lists("kws.speech", "voices.txt")
+    accents = lists["accents"] if language == "en" else (language,)
+    return [f"{accent}+{variant}" for accent in accents for variant in lists["variants"]]

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from kws.config import TrainConfig, exact_samples
+from kws.config import SpeechEmbeddingConfig, TrainConfig, exact_samples
 from kws.data import Clips, Corpus
 from kws.data.batches import TrainBatches
 from kws.data.rooms import read_noise, read_responses
 from kws.errors import KwsError
 from kws.model.checkpoint import load_checkpoint
+from kws.model.speech_embedding import take_pretrained
 from kws.model.spotter import KeywordSpotter
 from kws.system.arrays import Int16
 from kws.training.augment import WaveformAugmenter
@@ -33,6 +34,8 @@ def build_spotter(config: TrainConfig, corpus: Corpus) -> KeywordSpotter:
         )
     if config.init_from:
         _start_from(spotter, Path(config.init_from))
+    elif isinstance(config.model, SpeechEmbeddingConfig):
+        take_pretrained(spotter.normalize, spotter.classifier.get_submodule("encoder"))
     else:
         _fit_normalization(spotter, corpus.splits["train"], config.seed)
     return spotter

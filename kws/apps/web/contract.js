@@ -21,6 +21,7 @@ const FRONTEND = {
   f_max: [0, 384000],
   log_offset: [1e-30, 1],
 };
+const MEL_SCALES = ["htk", "slaney"]; // files from before it was an option are of the first
 const WHOLE = ["sample_rate", "n_fft", "n_mels", "n_mfcc"];
 const DURATIONS = ["smoothing_ms", "min_duration_ms", "refractory_ms", "hold_ms"];
 
@@ -114,7 +115,10 @@ function* sizeFaults(metadata) {
 function* frontendFaults({ frontend, sample_rate, hop_length }) {
   const known = ["kind", ...Object.keys(FRONTEND)];
   for (const key of known) if (!(key in frontend)) yield `frontend has no ${key}`;
-  for (const key of Object.keys(frontend)) if (!known.includes(key)) yield `frontend has ${key}, which is unknown`;
+  for (const key of Object.keys(frontend)) {
+    if (![...known, "mel_scale"].includes(key)) yield `frontend has ${key}, which is unknown`;
+  }
+  if (!MEL_SCALES.includes(frontend.mel_scale ?? "htk")) yield `frontend.mel_scale is ${frontend.mel_scale}`;
   for (const [key, [least, most]] of Object.entries(FRONTEND)) {
     if (!isWithin(frontend[key], [least, most]) || (WHOLE.includes(key) && !Number.isInteger(frontend[key]))) {
       yield `frontend.${key} is ${frontend[key]}, not a number from ${least} to ${most}`;

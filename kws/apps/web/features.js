@@ -1,7 +1,16 @@
 // The spectrogram as the model sees it: kws/model/frontend.py's log-mel bands (before a DCT, if the model has one), to look at.
 
-const mel = (hertz) => 2595 * Math.log10(1 + hertz / 700); // HTK's scale
-const hertz = (value) => 700 * (10 ** (value / 2595) - 1);
+const LINEAR = 200 / 3; // Hz a step of Slaney's scale up to 1 kHz, and from there on 27 steps for a factor of 6.4
+const SCALES = {
+  htk: {
+    mel: (hertz) => 2595 * Math.log10(1 + hertz / 700),
+    hertz: (value) => 700 * (10 ** (value / 2595) - 1),
+  },
+  slaney: {
+    mel: (hertz) => (hertz < 1000 ? hertz / LINEAR : 15 + (27 * Math.log(hertz / 1000)) / Math.log(6.4)),
+    hertz: (value) => (value < 15 ? value * LINEAR : 1000 * 6.4 ** ((value - 15) / 27)),
+  },
+};
 
 /** Features of a stream, frame by frame; `config`: `frontend` of a model's metadata. */
 export class Features {
@@ -51,13 +60,17 @@ export class Features {
 }
 
 function melFilters(config, bins) {
+  const { mel, hertz } = SCALES[config.mel_scale ?? "htk"];
   const low = mel(config.f_min);
   const step = (mel(config.f_max) - low) / (config.n_mels + 1);
   const edges = Array.from({ length: config.n_mels + 2 }, (_, i) => hertz(low + i * step));
   const frequencies = Array.from({ length: bins }, (_, i) => (i * config.sample_rate) / 2 / (bins - 1));
   return Array.from({ length: config.n_mels }, (_, band) => {
     const [left, centre, right] = edges.slice(band, band + 3);
-    const all = frequencies.map((f) => Math.max(0, Math.min((f - left) / (centre - left), (right - f) / (right - centre))));
+    const height = config.mel_scale === "slaney" ? 2 / (right - left) : 1;
+    const all = frequencies.map(
+      (f) => height * Math.max(0, Math.min((f - left) / (centre - left), (right - f) / (right - centre))),
+    );
     const first = Math.max(
       0,
       all.findIndex((weight) => weight > 0),

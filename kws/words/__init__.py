@@ -1,0 +1,1 @@
+"""One's own words, from text and from takes: spoken, mixed, learned, measured."""

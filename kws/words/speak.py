@@ -1,0 +1,88 @@
+"""The words, what sounds like them, and everyday phrases, all spoken by the same synthetic voices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws.audio.levels import saturated
+from kws.errors import DataError
+from kws.speech import kokoro
+from kws.speech.espeak import Espeak
+from kws.speech.sentences import grammar, holds
+from kws.speech.sound_alikes import EVERYDAY, sound_alikes
+from kws.speech.voices import voices_of
+from kws.system.arrays import Int16
+from kws.system.atomic import whole_file
+
+CLIPS = 400  # of each word, and of everyday phrases in all
+SOUND_ALIKE_SHARE = 80  # a word is spoken so many times as often as each of its sound-alikes
+RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
+LONGEST = 3.0  # s of a clip
+KOKORO_SHARE = 0.25  # clips of Kokoro for each of espeak-ng; it takes a hundred times as long
+Clip = dict[str, Any]  # label, text, voice, rate, pitch
+
+
+def plan(words: Sequence[str], said: Sequence[str], language: str, seed: int, count: int = CLIPS) -> list[Clip]:
+    """What is to be spoken: dictionaries of `label` (a number of `words`, or -1), `text`, `voice`, `rate`, `pitch`.
+
+    `said`: how each word is written for espeak-ng (Kokoro can't read its `[[phonemes]]`); `count`: clips of each.
+    """
+    rng = np.random.default_rng(seed)
+    near = dict.fromkeys(text for word in words for text in sound_alikes(word) if not holds(text, words))
+    everyday = [text for name in EVERYDAY for text in grammar()[name] if not holds(text, words)]
+    clips = []
+    for voices, share in ((voices_of(language), 1.0), (kokoro.voices_of(language), KOKORO_SHARE)):
+        times = round(count * share)
+        texts = [(label, text, times) for label, text in enumerate(said)]
+        texts += [(-1, text, -(-times // SOUND_ALIKE_SHARE)) for text in near]
+        order = rng.permutation(len(everyday))[:times]
+        texts += [(-1, everyday[i], -(-times // len(everyday))) for i in order]
+        if voices:
+            clips += _drawn([text for text in texts if share == 1 or not text[1].startswith("[[")], voices, rng)
+    return sorted(clips, key=lambda clip: str(clip["voice"]))
+
+
+def _drawn(texts: Sequence[tuple[int, str, int]], voices: Sequence[str], rng: np.random.Generator) -> list[Clip]:
+    """Each text so many times as it says, by voices in turn."""
+    clips: list[Clip] = []
+    for label, text, times in texts:
+        order = rng.permutation(len(voices))
+        for number in range(times):
+            voice = voices[order[number % len(voices)]]
+            rate, pitch = int(rng.integers(*RATES)), int(rng.integers(*PITCHES))
+            clips.append({"label": label, "text": text, "voice": voice, "rate": rate, "pitch": pitch})
+    return clips
+
+
+def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
+    """Speak each shard of `job["shards"]`: `clips`, of `plan`, into `path`.
+
+    The file holds `samples` int16, and of each clip where it ends in them and its label, `ends` and `labels` int64.
+    """
+    espeak = Espeak()
+    neural: kokoro.Kokoro | None = None
+    for shard in job["shards"]:
+        sounds: list[Int16] = []
+        voice = ""
+        for clip in shard["clips"]:
+            is_neural = clip["voice"].startswith(kokoro.PREFIX)
+            if clip["voice"] != voice:
+                voice = clip["voice"]
+                espeak.choose_voice(job["language"] if is_neural else voice)
+            if is_neural:
+                neural = neural or kokoro.Kokoro()
+                samples = neural.say(espeak.ipa(clip["text"]), voice, clip["rate"] / USUAL_RATE)
+            else:
+                samples = espeak.say(clip["text"], clip["rate"], clip["pitch"], 50)
+            if not len(samples) and clip["label"] >= 0:
+                raise DataError(f"espeak-ng cannot say {clip['text']!r}; write it as it sounds, with --say")
+            sounds.append(saturated(samples[: round(LONGEST * 16000)] * 32767))
+            done(1)
+        ends = np.cumsum([len(sound) for sound in sounds])
+        labels = np.array([clip["label"] for clip in shard["clips"]])
+        with whole_file(Path(shard["path"])) as partial, partial.open("wb") as file:
+            np.savez(file, samples=np.concatenate(sounds), ends=ends, labels=labels)

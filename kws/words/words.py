@@ -1,0 +1,114 @@
+"""The words asked for: what they may be, how they are said, and what is likely to go wrong with them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from kws.errors import KwsError
+from kws.speech.phonemes import from_ipa, pronounce
+from kws.speech.sentences import grammar
+
+LONGEST_WORDS, LONGEST_PHONEMES, FEWEST_PHONEMES, SHORT_PHONEMES = 5, 30, 3, 6
+NEAR_SHARE = 0.25  # of a word's phonemes, at least one: a word that differs in so many is one to be warned of
+ALIKE_SHARE = 0.2  # two of one's own words may not be so near
+
+
+@dataclass(frozen=True)
+class Word:
+    """One of the words: its label, what the synthesiser is given to say, its IPA and its phonemes."""
+
+    label: str
+    said: str
+    ipa: str
+    phonemes: tuple[str, ...]
+
+
+def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> list[Word]:
+    """The words, pronounced. `say`: espeak-ng's own notation of a word's phonemes, where it says it wrongly.
+
+    Raises `KwsError`, one sentence, for what is no word, cannot be said, is too short or too long, is said as another.
+    """
+    labels = [" ".join(text.lower().split()) for text in texts]
+    for text, label in zip(texts, labels, strict=True):
+        _check_spelling(text, label)
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise KwsError(f"{twice!r} is given twice; give each word once")
+    if unknown := sorted(set(say) - set(labels)):
+        raise KwsError(f"--say names {unknown[0]!r}, which is none of the words: {', '.join(labels)}")
+    said = [f"[[{''.join(say[label].split())}]]" if label in say else label for label in labels]
+    words = []
+    for label, text, ipa in zip(labels, said, pronounce(said, voice_of(language)), strict=True):
+        phonemes = from_ipa(ipa) if label not in say else ()
+        if not phonemes and label not in say:
+            raise KwsError(f"espeak-ng cannot say {label!r} in the language {language!r}; spell it as it sounds")
+        words.append(Word(label, text, say.get(label, ipa), phonemes))
+        if phonemes and not FEWEST_PHONEMES <= len(phonemes) <= LONGEST_PHONEMES:
+            which = "short" if len(phonemes) < FEWEST_PHONEMES else "long"
+            raise KwsError(
+                f"{label!r} is too {which}: it has {len(phonemes)} phonemes ({ipa}), and a keyword needs "
+                f"{FEWEST_PHONEMES} to {LONGEST_PHONEMES}; choose another"
+            )
+    for i, one in enumerate(words):
+        for other in words[i + 1 :]:
+            if one.phonemes and _distance(one.phonemes, other.phonemes) <= ALIKE_SHARE * len(one.phonemes):
+                raise KwsError(f"{one.label!r} and {other.label!r} sound alike; choose words that differ more")
+    return words
+
+
+def voice_of(language: str) -> str:
+    """The voice of espeak-ng that tells how a language is pronounced."""
+    return "en-us" if language == "en" else language
+
+
+def _check_spelling(text: str, label: str) -> None:
+    if not label:
+        raise KwsError("a word is empty; give something to say")
+    if any(not (c.isalpha() or unicodedata.combining(c) or c in " '’-") for c in label) or not label[0].isalpha():
+        raise KwsError(f"{text!r} is not made of letters; write it as it is said, e.g. 'forty two'")
+    if len(label.split()) > LONGEST_WORDS:
+        raise KwsError(f"{text!r} has {len(label.split())} words; a keyword has at most {LONGEST_WORDS}")
+    if len(label) > 100:
+        raise KwsError(f"{text[:30]!r}... has {len(label)} letters; a keyword has at most 100")
+
+
+def warnings_of(words: Sequence[Word], lexicon: Collection[str], language: str) -> list[str]:
+    """What the user should know before he waits, a sentence each: short words, near ones, parts of others."""
+    found = []
+    for word in words:
+        if word.phonemes and len(word.phonemes) < SHORT_PHONEMES:
+            found.append(
+                f"{word.label!r} is short ({len(word.phonemes)} phonemes): expect more misses and false alarms than of "
+                f"a word of {SHORT_PHONEMES} or more"
+            )
+        for other in words:
+            if other is not word and re.search(rf"\b{re.escape(word.label)}\b", other.label):
+                found.append(f"{word.label!r} is part of {other.label!r}: it waits 0.8 s for the longer one")
+    common = sorted({*lexicon, *(w for texts in grammar().values() for t in texts for w in re.findall("[a-z']+", t))})
+    if language != "en" or not common:
+        return found
+    known = {}
+    for text, ipa in zip(common, pronounce(common), strict=True):
+        known[text] = from_ipa(ipa)
+    for word in words:
+        parts = set(re.findall("[a-z']+", word.label))
+        near = [
+            text
+            for text, phonemes in known.items()
+            if text not in parts and _distance(word.phonemes, phonemes) <= max(1, NEAR_SHARE * len(word.phonemes))
+        ]
+        if near and word.phonemes:
+            found.append(f"{word.label!r} sounds like {', '.join(near[:6])}: expect it to be taken for that")
+    return found
+
+
+def _distance(one: Sequence[str], other: Sequence[str]) -> int:
+    """Phonemes to be put in, left out or changed to make the one the other (V. Levenshtein, 1966)."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]

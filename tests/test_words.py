@@ -1,0 +1,192 @@
+"""Own words: what may be asked for, how it is spoken and mixed, the encoder's parity, a run from text to model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("espeakng_loader")
+
+from kws.errors import KwsError  # noqa: E402
+from kws.model.frontend import Normalization  # noqa: E402
+from kws.model.layer import verify_contract  # noqa: E402
+from kws.model.speech_embedding import SCALE, embedding_convs, take_pretrained  # noqa: E402
+from kws.recordings.speech import Utterance  # noqa: E402
+from kws.speech.phonemes import from_ipa, phonemes  # noqa: E402
+from kws.words import negatives, speak  # noqa: E402
+from kws.words.features import FRAME_LENGTH, Embedder, new_spotter  # noqa: E402
+from kws.words.learn import LENGTH, MODEL, WINDOW, Scenes, scene_loss  # noqa: E402
+from kws.words.mixing import AFTER, SAMPLE_RATE, Mixer  # noqa: E402
+from kws.words.takes import read_takes  # noqa: E402
+from kws.words.words import read_words, warnings_of  # noqa: E402
+
+
+def test_ipa_becomes_the_phonemes_that_an_encoder_knows() -> None:
+    assert len(phonemes()) == len(set(phonemes())) == 40
+    assert from_ipa("k_ə_m_p_j_ˈuː_ɾ_ɚ") == ("k", "ə", "m", "p", "j", "u", "t", "ɚ")
+    assert from_ipa("b_ɔ̃_ʒ_ˈu_ʁ tʃ_ˈɜː_tʃ") == ("b", "ɔ", "n", "ʒ", "u", "r", "tʃ", "ɚ", "tʃ")
+    with pytest.raises(KwsError, match="'ʘ'"):
+        from_ipa("ʘ")
+
+
+@pytest.mark.parametrize(
+    ("words", "say", "message"),
+    [
+        ([""], {}, "is empty"),
+        (["42"], {}, "not made of letters"),
+        (["🙂"], {}, "not made of letters"),
+        (["a"], {}, "too short"),
+        (["x" * 101], {}, "has 101 letters"),
+        (["one two three four five six"], {}, "has 6 words"),
+        (["computer", "Computer"], {}, "given twice"),
+        (["sunday", "sundae"], {}, "sound alike"),
+        (["jarvis"], {"marvin": "m"}, "none of the words"),
+    ],
+)
+def test_words_that_cannot_be_learned_are_refused_in_a_sentence(words, say, message) -> None:
+    with pytest.raises(KwsError, match=message):
+        read_words(words, say, "en")
+
+
+def test_words_are_pronounced_and_warned_of() -> None:
+    computer, light, mirror = read_words(["Computer", "light", "light mirror"], {}, "en")
+    assert computer.label == "computer"
+    assert computer.phonemes == ("k", "ə", "m", "p", "j", "u", "t", "ɚ")
+    notes = warnings_of([computer, light, mirror], ["commuter", "night"], "en")
+    assert [n for n in notes if n.startswith("'computer'")] == [
+        "'computer' sounds like commuter: expect it to be taken for that"
+    ]
+    assert any("'light' is short (3 phonemes)" in note for note in notes)
+    assert any("'light' is part of 'light mirror'" in note for note in notes)
+    assert any("'light' sounds like" in note and "night" in note for note in notes)
+
+
+def test_the_encoder_is_what_tensorflow_lite_runs() -> None:
+    """The causal layers with carried state against the published network on whole windows of 76 frames."""
+    pytest.importorskip("pyopen_wakeword")
+    import ctypes
+
+    import pyopen_wakeword
+    from pyopen_wakeword.wakeword import TfLiteWakeWord
+
+    package = Path(pyopen_wakeword.__file__).parent
+    lib = TfLiteWakeWord(next(package.glob("lib/*tensorflowlite_c.*"))).lib
+    model = lib.TfLiteModelCreateFromFile(str(package / "models" / "embedding_model.tflite").encode())
+    interpreter = lib.TfLiteInterpreterCreate(model, None)
+    lib.TfLiteInterpreterResizeInputTensor(interpreter, 0, (ctypes.c_int32 * 4)(1, 76, 32, 1), 4)
+    lib.TfLiteInterpreterAllocateTensors(interpreter)
+    features = np.random.default_rng(0).normal(8, 2, (160, 32)).astype(np.float32)
+    encoder = embedding_convs().eval()
+    take_pretrained(Normalization(32), encoder)
+    with torch.inference_mode():
+        ours, _ = encoder(torch.from_numpy(features)[None], torch.zeros(1, encoder.state_size))
+    window = features[4 + 8 : 4 + 8 + 76].copy()
+    tensor = lib.TfLiteInterpreterGetInputTensor(interpreter, 0)
+    lib.TfLiteTensorCopyFromBuffer(tensor, window.ctypes.data_as(ctypes.c_void_p), window.nbytes)
+    lib.TfLiteInterpreterInvoke(interpreter)
+    theirs = np.empty(96, np.float32)
+    tensor = lib.TfLiteInterpreterGetOutputTensor(interpreter, 0)
+    lib.TfLiteTensorCopyToBuffer(tensor, theirs.ctypes.data_as(ctypes.c_void_p), theirs.nbytes)
+    errors = np.abs(ours[0].numpy() / SCALE - theirs).max(axis=1)
+    assert errors.min() < 0.02 * np.abs(theirs).max()
+    assert int(errors.argmin()) == (4 + 8 + 76) // 8 - 1
+
+
+def test_the_encoder_keeps_the_contract_of_layers() -> None:
+    encoder = embedding_convs().eval()
+    generator = torch.Generator().manual_seed(0)
+    verify_contract(encoder, torch.randn(2, 64, 32, generator=generator), generator, tolerance=1e-4)
+    spotter = new_spotter(("_unknown_", "jarvis"), MODEL)
+    head = spotter.classifier.get_submodule("head")
+    verify_contract(head, torch.randn(2, 40, 96, generator=generator), generator, tolerance=1e-4)
+    assert spotter.n_parameters < 500_000
+    assert spotter.frame_length == FRAME_LENGTH
+    heard = np.random.default_rng(0).integers(-3000, 3000, 4 * FRAME_LENGTH).astype(np.int16)
+    embed = Embedder()
+    whole = embed(heard)
+    embed.reset()
+    np.testing.assert_allclose(
+        np.concatenate([embed(heard[:FRAME_LENGTH]), embed(heard[FRAME_LENGTH:])]), whole, atol=1e-4
+    )
+
+
+def test_the_same_voices_say_the_word_and_what_sounds_like_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KWS_KOKORO", str(tmp_path))
+    clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
+    assert clips == speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
+    assert sum(clip["label"] == 0 for clip in clips) == 80
+    texts = {clip["text"] for clip in clips if clip["label"] < 0}
+    assert {"arvis" in text or "jar" in text for text in texts} == {True, False}
+    assert not any("jarvis" in text for text in texts)
+    job = {"language": "en-us", "shards": [{"clips": clips[:4], "path": str(tmp_path / "spoken.npz")}]}
+    speak.work(job, lambda n: None)
+    with np.load(tmp_path / "spoken.npz") as spoken:
+        assert len(spoken["ends"]) == 4
+        assert spoken["ends"][-1] == len(spoken["samples"]) > SAMPLE_RATE
+
+
+def test_a_scene_holds_its_clip_where_it_says() -> None:
+    clip = (20000 * np.sin(np.arange(8000) * 0.3)).astype(np.int16)
+    mixer = Mixer(np.random.default_rng(0), [])
+    for _ in range(5):
+        scene = mixer.scene(clip)
+        assert len(scene.samples) - scene.offset >= AFTER * SAMPLE_RATE - 1
+        spectrum = [
+            np.abs(np.fft.rfft(part.astype(np.float64) * np.hanning(len(part)), 8192))[
+                round(0.3 / (2 * np.pi) * 8192) - 80 :
+            ][:160].max()
+            for part in (scene.samples[scene.onset : scene.offset], scene.samples[: scene.onset])
+        ]
+        assert spectrum[0] > 3 * spectrum[1]
+
+
+def test_a_word_is_judged_where_it_ends_and_everything_else_is_not_it() -> None:
+    onsets, offsets = np.array([10.0, 0.0]), np.array([18.0, 30.0])
+    scenes = Scenes(np.zeros((2, LENGTH, 96), np.float32), np.array([1, 0]), onsets, offsets)
+    right = torch.zeros(2, LENGTH, 2)
+    right[..., 0] = 8
+    right[0, 17 : 17 + WINDOW] = torch.tensor([0.0, 8.0])
+    early, late = right.clone(), right.clone()
+    early[0] = torch.roll(early[0], -10, 0)
+    late[0] = torch.roll(late[0], 12, 0)
+    losses = [float(scene_loss(logits, scenes)) for logits in (right, early, late)]
+    assert losses[0] < 0.02
+    assert min(losses[1:]) > 4
+
+
+def test_speech_is_split_by_speaker(tmp_path: Path) -> None:
+    utterances = [Utterance(tmp_path / f"{s}" / "1" / f"{n}.flac", "") for s in range(40) for n in range(5)]
+    train, held = negatives.split(utterances)
+    assert {u.path.parents[1] for u in train}.isdisjoint({u.path.parents[1] for u in held})
+    assert len(train) > len(held) > 20
+    single = [Utterance(tmp_path / f"{n}.wav", "") for n in range(100)]
+    assert 20 < len(negatives.split(single)[1]) < 60
+
+
+def test_librispeech_texts_become_a_table(tmp_path: Path) -> None:
+    folder = tmp_path / "audio" / "19" / "198"
+    folder.mkdir(parents=True)
+    (folder / "19-198.trans.txt").write_text("19-198-0000 NORTHANGER ABBEY\n")
+    negatives.write_transcripts(tmp_path)
+    assert (tmp_path / "transcripts.csv").read_text().splitlines() == [
+        "file,text",
+        "audio/19/198/19-198-0000.flac,northanger abbey",
+    ]
+
+
+def test_takes_are_checked_and_the_bad_ones_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    word = np.zeros(SAMPLE_RATE, np.float32)
+    word[5000:11000] = 0.3 * np.sin(np.arange(6000) * 0.2)
+    for name, samples in {"good": word, "loud": word * 10, "faint": word * 1e-4}.items():
+        soundfile.write(tmp_path / f"{name}.wav", np.clip(samples + rng.normal(0, 1e-4, len(word)), -1, 1), SAMPLE_RATE)
+    sounds, numbers, faults = read_takes(tmp_path, ["jarvis"])
+    assert numbers == [0]
+    assert 6000 <= len(sounds[0]) < 9000
+    assert [fault.split("/")[-1].split(".")[0] for fault in faults] == ["faint", "loud"]
+    with pytest.raises(KwsError, match="kws record"):
+        read_takes(tmp_path / "none", ["jarvis"])
