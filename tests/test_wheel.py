@@ -16,6 +16,7 @@ from tiny_onnx import write_tiny
 
 from kws import cli
 from kws.apps import ort_web
+from kws.c.build import COMPILED, HERE, compilers, library_name
 
 REPO = Path(__file__).parent.parent
 HEAVY = {"torch", "torchaudio", "hydra-core", "lightning-fabric", "librosa", "scipy", "onnx", "safetensors"}
@@ -140,7 +141,11 @@ for module in pkgutil.walk_packages(kws.__path__, "kws."):
 def test_configs_come_with_it(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
-        assert {"kws/data/words.txt", "kws/speech/grammar.txt", "kws/apps/web/contract.js"} <= set(archive.namelist())
+        names = set(archive.namelist())
+    assert {"kws/data/words.txt", "kws/speech/grammar.txt", "kws/apps/web/contract.js"} <= names
+    assert {f"kws/c/{name}" for name in COMPILED} <= names
+    if list(compilers()):
+        assert {f"kws/c/{library_name(variant)}" for variant in HERE.variants} <= names
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = "import kws.entry; print(kws.entry.config_dir())"
     found = subprocess.run([sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True)

@@ -72,7 +72,7 @@ def build(folder: Path, variant: str, target: Target = HERE, using: Sequence[Seq
 
     Raises `EngineError` with what the last compiler said.
     """
-    library = folder / _name(variant, target)
+    library = folder / library_name(variant, target)
     folder.mkdir(parents=True, exist_ok=True)
     error = "there is no C compiler; install one, or the package ziglang"
     for compiler in compilers(target) if using is None else using:
@@ -94,7 +94,7 @@ def build(folder: Path, variant: str, target: Target = HERE, using: Sequence[Seq
 
 def remove_stale(folder: Path, target: Target = HERE) -> None:
     """Remove libraries of other sources than today's from `folder`."""
-    kept = {_name(variant, target) for variant in target.variants}
+    kept = {library_name(variant, target) for variant in target.variants}
     for path in folder.glob(f"kws_*{target.suffix}"):
         if path.name not in kept:
             path.unlink()
@@ -126,7 +126,7 @@ def is_built() -> bool:
 
 
 def _find(variant: str) -> Path | None:
-    name = _name(variant, HERE)
+    name = library_name(variant)
     return next((folder / name for folder in (SOURCES, _kept()) if (folder / name).is_file()), None)
 
 
@@ -135,7 +135,7 @@ def _kept() -> Path:
     return Path(os.environ.get("KWS_CACHE") or Path.home() / ".cache" / "kws") / "engine"
 
 
-def _name(variant: str, target: Target) -> str:
+def library_name(variant: str, target: Target = HERE) -> str:
     """Named by what it is compiled from, so that a changed source is compiled again."""
     content = b"".join((SOURCES / name).read_bytes() for name in COMPILED)
     digest = hashlib.sha256(content + " ".join(FLAGS).encode()).hexdigest()[:12]
