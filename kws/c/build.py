@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from kws.errors import KwsError
 
@@ -53,6 +54,28 @@ HERE = Target(
     X86 if platform.machine().lower() in ("x86_64", "amd64") else ("plain",),
 )
 
+_POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
+SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "kws_host_has_avx2": (ctypes.c_int, []),
+    "kws_host_model_bytes": (_SIZE, []),
+    "kws_host_stream_bytes": (_SIZE, []),
+    "kws_host_memory_bytes": (_SIZE, [_POINTER]),
+    "kws_host_model_init": (ctypes.c_int, [_POINTER, _POINTER, _SIZE]),
+    "kws_host_init": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _SIZE]),
+    "kws_host_reset": (ctypes.c_int, [_POINTER]),
+    "kws_host_feed": (_NUMBER, [_POINTER, _POINTER, ctypes.c_int, _SIZE, _POINTER]),
+    "kws_host_flush": (_NUMBER, [_POINTER, _POINTER]),
+    "kws_host_detector_bytes": (_SIZE, []),
+    "kws_host_detector_memory_bytes": (_SIZE, [_POINTER]),
+    "kws_host_detector_init": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _SIZE]),
+    "kws_host_detector_reset": (ctypes.c_int, [_POINTER]),
+    "kws_host_posteriors": (ctypes.c_int, [_POINTER, _POINTER]),
+    "kws_host_detect": (_NUMBER, [_POINTER, _POINTER, _SIZE, _POINTER]),
+    "kws_host_spot": (_NUMBER, [_POINTER, _POINTER, _POINTER, ctypes.c_int, _SIZE, _POINTER]),
+    "kws_host_spot_many": (None, [_POINTER, _SIZE, ctypes.c_int]),
+    "kws_host_end": (_NUMBER, [_POINTER, _POINTER, _POINTER]),
+}
+
 
 class EngineError(KwsError):
     """The C engine cannot be had on this machine."""
@@ -90,6 +113,28 @@ def build(folder: Path, variant: str, target: Target = HERE, using: Sequence[Seq
                 return library
         error = f"{' '.join(compiler)} did not compile the C engine: {said}"
     raise EngineError(error)
+
+
+def build_wasm(folder: Path) -> Path:
+    """Compile the library for WebAssembly, with SIMD and no imports, into `folder` as kws.wasm; its path.
+
+    Its memory begins with what the module itself needs, up to `__heap_base`; what is behind is the caller's. Raises
+    `EngineError` where ziglang is not installed.
+    """
+    if importlib.util.find_spec("ziglang") is None:
+        raise EngineError("WebAssembly is compiled by the package ziglang; pip install ziglang")
+    folder.mkdir(parents=True, exist_ok=True)
+    made, wasm = folder / "kws.wasm", SOURCES / "wasm"
+    sources = [*(SOURCES / name for name in COMPILED if name.endswith(".c")), wasm / "memory.c"]
+    flags = ["-std=c99", "-O3", "-ffp-contract=off", "-fbuiltin", "-isystem", wasm, "-nostdlib"]
+    linked = ["--no-entry", "--strip-all", "-z,stack-size=65536", "--export=__heap_base"]
+    linked += [f"--export={name}" for name in SIGNATURES if not name.endswith(("has_avx2", "many"))]
+    options = ["-target", "wasm32-freestanding", "-mcpu=generic+simd128", *flags, *(f"-Wl,{each}" for each in linked)]
+    command = [sys.executable, "-m", "ziglang", "cc", *map(str, (*options, *sources, "-o", made))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    if not made.is_file():
+        raise EngineError(f"ziglang did not compile the C engine for WebAssembly: {done.stderr.strip()[-500:]}")
+    return made
 
 
 def remove_stale(folder: Path, target: Target = HERE) -> None:
@@ -143,28 +188,7 @@ def library_name(variant: str, target: Target = HERE) -> str:
 
 
 def _typed(found: ctypes.CDLL) -> ctypes.CDLL:
-    pointer, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
-    signatures = {
-        "kws_host_has_avx2": (ctypes.c_int, []),
-        "kws_host_model_bytes": (size, []),
-        "kws_host_stream_bytes": (size, []),
-        "kws_host_memory_bytes": (size, [pointer]),
-        "kws_host_model_init": (ctypes.c_int, [pointer, pointer, size]),
-        "kws_host_init": (ctypes.c_int, [pointer, pointer, pointer, size]),
-        "kws_host_reset": (ctypes.c_int, [pointer]),
-        "kws_host_feed": (number, [pointer, pointer, ctypes.c_int, size, pointer]),
-        "kws_host_flush": (number, [pointer, pointer]),
-        "kws_host_detector_bytes": (size, []),
-        "kws_host_detector_memory_bytes": (size, [pointer]),
-        "kws_host_detector_init": (ctypes.c_int, [pointer, pointer, pointer, size]),
-        "kws_host_detector_reset": (ctypes.c_int, [pointer]),
-        "kws_host_posteriors": (ctypes.c_int, [pointer, pointer]),
-        "kws_host_detect": (number, [pointer, pointer, size, pointer]),
-        "kws_host_spot": (number, [pointer, pointer, pointer, ctypes.c_int, size, pointer]),
-        "kws_host_spot_many": (None, [pointer, size, ctypes.c_int]),
-        "kws_host_end": (number, [pointer, pointer, pointer]),
-    }
-    for name, (result, arguments) in signatures.items():
+    for name, (result, arguments) in SIGNATURES.items():
         function = getattr(found, name)
         function.restype, function.argtypes = result, arguments
     return found
