@@ -363,7 +363,7 @@ class TrainerConfig:
     gradient_clip: float = 1.0  # largest gradient norm; 0: no clipping
     label_smoothing: float = 0.1
     average_decay: float = 0.998  # per step, of the averaged weights that are evaluated and kept; 0: none
-    prior_correction: bool = True  # at the end, for the label shares of evaluation (kws.training.label_shares)
+    logit_adjustment: bool = True  # towards the label shares of evaluation (kws.training.label_shares)
     early_stopping_epochs: int = 0  # epochs without a better validation accuracy before stopping; 0: never
     accelerator: str = "auto"
     devices: int = 1

@@ -25,14 +25,12 @@ from kws.data.batches import TrainBatches
 from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.metrics import accuracy
-from kws.model.checkpoint import read_header
-from kws.model.spotter import KeywordSpotter
-from kws.system.arrays import Float64, Int64
+from kws.system.arrays import Int64
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
 from kws.training.build import build_spotter, make_augmenter, make_batches
 from kws.training.device import autocast, best_precision, connect
-from kws.training.label_shares import attainable_accuracy, correct_shares
+from kws.training.label_shares import next_adjustment
 from kws.training.loss import lane_loss
 from kws.training.mining import loud_places
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
@@ -106,8 +104,10 @@ class Trainer:
                 device.print(f"no better validation accuracy in {progress.stale_epochs} epochs: stopping early")
                 break
             row = self._train_epoch(model, optimizer)
-            row["validation_accuracy"] = device.broadcast(self._accuracy(run.kept) if device.is_global_zero else 0.0)
-            progress.add(row)
+            found = self._validate() if device.is_global_zero else (0.0, [])
+            row["validation_accuracy"], progress.adjustment = device.broadcast(found)
+            # Clips say nothing of false alarms in running speech, so there the last epoch is as good as any.
+            progress.add(row, keep=self.batches.speech is not None)
             if device.is_global_zero:
                 log.write(progress.rows)
                 print(
@@ -118,10 +118,8 @@ class Trainer:
                 )
                 run.save(self.run_dir, self.config)
             device.barrier()
-        best_accuracy, correction = device.broadcast(self._finish() if device.is_global_zero else (0.0, ""))
         result = {
-            "validation_accuracy": best_accuracy,
-            "prior_correction": correction,
+            "validation_accuracy": progress.best_accuracy,
             "parameters": run.spotter.n_parameters,
             "epochs": progress.epoch,
             "seconds": round(time.perf_counter() - started, 1),
@@ -130,7 +128,7 @@ class Trainer:
         if device.is_global_zero:
             log.close()
             (self.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
-            print(f"best validation accuracy {best_accuracy:.2%} ({correction}); {self.run_dir / BEST}")
+            print(f"best validation accuracy {progress.best_accuracy:.2%}; {self.run_dir / BEST}")
         return result
 
     def _train_epoch(self, model: nn.Module, optimizer: Any) -> dict[str, Any]:
@@ -143,6 +141,7 @@ class Trainer:
         model.train()
         n_batches, lanes = self.batches.n_batches, self.batches.batch_size
         state = spotter.initial_state(lanes)
+        adjustment = torch.tensor(self.run.progress.adjustment or [0.0] * len(spotter.labels), device=device.device)
         others = [k for k, label in enumerate(spotter.labels) if not is_keyword(label)]
         teacher_state = self.teacher.initial_state(lanes) if self.teacher else state
         loss_sum = correct = seen = 0.0
@@ -161,11 +160,13 @@ class Trainer:
                 with autocast(device.device, options.precision):
                     logits, state = model(waveform, state.detach() * keep, self.masker)
                     if self.teacher:
-                        targets, teacher_state = self.teacher.targets(waveform, teacher_state * keep, labels)
+                        targets, teacher_state = self.teacher.targets(
+                            waveform, teacher_state * keep, labels, adjustment
+                        )
                 logits, state = logits.float(), state.float()
                 scores = spotter.pool(logits)
                 loss = lane_loss(
-                    logits, scores, targets, running, fresh, others, spotter.pool_frames,
+                    logits, scores + adjustment, targets, running, fresh, others, spotter.pool_frames,
                     options.label_smoothing,
                 )  # fmt: skip
                 optimizer.zero_grad()
@@ -200,23 +201,14 @@ class Trainer:
             return None
         return loud_places(self.run.kept.eval(), speech, count)
 
-    def _accuracy(self, spotter: KeywordSpotter) -> float:
-        """Of the validation clips; that which the end of the run will make of it."""
-        posteriors, labels = self._score(spotter), self.corpus.splits["validation"].labels
-        if not self.config.trainer.prior_correction:
-            return accuracy(labels, posteriors.argmax(axis=1))
-        return attainable_accuracy(posteriors, labels, self.corpus.labels)
-
-    def _score(self, spotter: KeywordSpotter) -> Float64:
-        """Posteriors `[N, K]` of the validation clips."""
-        return isolated_posteriors(TorchModel(spotter.eval()), self.corpus.splits["validation"])
-
-    def _finish(self) -> tuple[float, str]:
-        """The best checkpoint's validation accuracy, and what became of the correction for the shares of labels."""
-        path = self.run_dir / BEST
-        if not self.config.trainer.prior_correction:
-            return float(read_header(path)["info"]["best_accuracy"]), "no prior correction"
-        return correct_shares(path, self._score, self.corpus.splits["validation"].labels)
+    def _validate(self) -> tuple[float, list[float]]:
+        """Accuracy on the validation clips, and the adjustment of scores for the next epoch."""
+        clips, names = self.corpus.splits["validation"], self.corpus.labels
+        posteriors = isolated_posteriors(TorchModel(self.run.kept.eval()), clips)
+        adjustment = self.run.progress.adjustment or [0.0] * len(names)
+        if self.config.trainer.logit_adjustment:
+            adjustment = next_adjustment(adjustment, posteriors, clips.labels, names)
+        return accuracy(clips.labels, posteriors.argmax(axis=1)), adjustment
 
 
 def register_schemas() -> None:

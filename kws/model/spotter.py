@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -100,8 +100,3 @@ class KeywordSpotter(Serial):
             [self.frontend(w, w.new_zeros(len(w), self.frontend.state_size))[0].flatten(0, 1) for w in batches]
         )
         self.normalize.fit(features)
-
-    @torch.no_grad()
-    def add_bias(self, correction: Tensor) -> None:
-        """Add `correction` float32 `[K]` to the logits of every frame from now on."""
-        cast(nn.Linear, self.classifier.get_submodule("head")).bias.add_(correction)

@@ -27,16 +27,18 @@ class Progress:
     """How far a run is."""
 
     epoch: int = 0  # epochs done
-    best_accuracy: float = -1.0
-    stale_epochs: int = 0  # since the best
+    best_accuracy: float = -1.0  # of the epoch that is kept
+    stale_epochs: int = 0  # since then
     rows: list[dict[str, Any]] = field(default_factory=list)  # metrics of each epoch
+    adjustment: list[float] = field(default_factory=list)  # of the next epoch (`kws.training.label_shares`)
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Count an epoch with these metrics."""
+    def add(self, row: dict[str, Any], keep: bool) -> None:
+        """Count an epoch with these metrics; it is kept if it is the best, or with `keep`."""
         self.epoch += 1
         self.rows.append(row)
-        self.stale_epochs = 0 if row["validation_accuracy"] > self.best_accuracy else self.stale_epochs + 1
-        self.best_accuracy = max(self.best_accuracy, row["validation_accuracy"])
+        self.stale_epochs += 1
+        if keep or row["validation_accuracy"] > self.best_accuracy:
+            self.best_accuracy, self.stale_epochs = row["validation_accuracy"], 0
 
 
 @dataclass
