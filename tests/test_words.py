@@ -19,7 +19,7 @@ from kws.recordings.speech import Utterance  # noqa: E402
 from kws.speech.phonemes import from_ipa, phonemes  # noqa: E402
 from kws.words import negatives, speak  # noqa: E402
 from kws.words.features import FRAME_LENGTH, Embedder, new_spotter  # noqa: E402
-from kws.words.learn import LENGTH, MODEL, WINDOW, Scenes, scene_loss  # noqa: E402
+from kws.words.learn import LANES, LENGTH, MODEL, WINDOW, Scenes, learn, scene_loss  # noqa: E402
 from kws.words.mixing import AFTER, SAMPLE_RATE, Mixer  # noqa: E402
 from kws.words.takes import read_takes  # noqa: E402
 from kws.words.words import read_words, warnings_of  # noqa: E402
@@ -156,6 +156,30 @@ def test_a_word_is_judged_where_it_ends_and_everything_else_is_not_it() -> None:
     losses = [float(scene_loss(logits, scenes)) for logits in (right, early, late)]
     assert losses[0] < 0.02
     assert min(losses[1:]) > 4
+
+
+def test_a_planted_pattern_is_learned_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    pattern = rng.normal(0, 1, 96).astype(np.float32)
+
+    def scenes(count: int) -> Scenes:
+        embeddings = rng.normal(0, 1, (count, LENGTH, 96)).astype(np.float32)
+        labels = np.arange(count) % 2
+        embeddings[labels == 1, 15:18] += pattern
+        return Scenes(embeddings, labels, np.full(count, 14.0), np.full(count, 18.0))
+
+    speech = rng.normal(0, 1, (LANES * LENGTH * 2, 96)).astype(np.float32)
+    steps: list[int] = []
+    spotter = learn(
+        ["word"], scenes(400), None, speech, np.ones(len(speech), bool), 150, 0, lambda n, figures: steps.append(n)
+    )
+    assert len(steps) == 150
+    fresh = scenes(100)
+    head = spotter.classifier.get_submodule("head")
+    with torch.inference_mode():
+        logits, _ = head(torch.from_numpy(fresh.embeddings), torch.zeros(100, head.state_size))
+    scores = (logits[..., 1] - logits[..., 0])[:, 17 : 17 + WINDOW].amax(1).numpy()
+    assert np.median(scores[fresh.labels == 1]) > 2 > -2 > np.median(scores[fresh.labels == 0])
 
 
 def test_speech_is_split_by_speaker(tmp_path: Path) -> None:

@@ -67,8 +67,9 @@ def table(facts: dict[str, Any]) -> str:
     front += [text.format(frontend[name]) for name, text in options.items() if name in frontend]
     if "f_min" in frontend and "f_max" in frontend:
         front.append(f"{frontend['f_min']:g} to {frontend['f_max']:g} Hz")
-    shape = [str(model.get("cell", UNKNOWN))]
-    shape += [f"{name} {model[name]}" for name in ("hidden_size", "conv_channels", "projection_size") if name in model]
+    shape = [str(model.get("cell") or model.get("architecture", UNKNOWN))]
+    sizes = ("hidden_size", "conv_channels", "projection_size", "head_frames")
+    shape += [f"{name} {model[name]}" for name in sizes if name in model]
     streams = facts["batch_size"] or "any number of"
     rows = {
         "file": f"{facts['file']}, {facts['bytes'] / 1000:.1f} kB, {facts['precision']}, takes {facts['variant']}",

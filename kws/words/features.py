@@ -56,11 +56,10 @@ class Embedder:
         return np.concatenate(parts)
 
 
-def read_spoken(path: Path) -> tuple[list[Int16], Int64]:
-    """The clips and labels of a file that `kws.words.speak.work` wrote."""
+def read_spoken(path: Path) -> tuple[list[Int16], Int64, Int64]:
+    """The clips of a file that `kws.words.speak.work` wrote, their labels, and how many scenes each is to stand in."""
     with np.load(path) as spoken:
-        samples, ends, labels = spoken["samples"], spoken["ends"], spoken["labels"]
-    return np.split(samples, ends[:-1]), labels
+        return np.split(spoken["samples"], spoken["ends"][:-1]), spoken["labels"], spoken["repeats"]
 
 
 def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
@@ -76,14 +75,14 @@ def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
 def _scenes(shard: dict[str, Any], rng: np.random.Generator, done: Callable[[int], None]) -> dict[str, Any]:
     """`embeddings` float16 `[sum of lengths, 96]`, and of each scene `lengths`, `labels`, `onsets`, `offsets` (frames).
 
-    `shard["talk"]`: audio files of real speech to stand beside the clips; `shard["repeat"]`: scenes made of each clip.
+    `shard["talk"]`: audio files of real speech to stand beside the clips.
     """
     talk = [read_int16(Path(path), SAMPLE_RATE) for path in shard["talk"]]
     mixer, embed = Mixer(rng, [piece for piece in talk if len(piece) > SAMPLE_RATE and piece.any()]), Embedder()
     rows, known = [], []
-    clips, labels = read_spoken(Path(shard["scenes"]))
-    for clip, label in zip(clips, labels.tolist(), strict=True):
-        for _ in range(shard["repeat"]):
+    clips, labels, repeats = read_spoken(Path(shard["scenes"]))
+    for clip, label, repeat in zip(clips, labels.tolist(), repeats.tolist(), strict=True):
+        for _ in range(repeat):
             if len(clip) < SAMPLE_RATE // 20 or not clip.any():
                 continue
             scene = mixer.scene(clip)

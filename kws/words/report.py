@@ -97,7 +97,7 @@ def _listen(shop: Workshop, spoken: Sequence[Path]) -> str:
     """Some of the clips that it learned from, a player each."""
     heard: dict[int, list[str]] = {}
     for path in spoken[:: max(1, len(spoken) // 6)]:
-        for clip, label in zip(*read_spoken(path), strict=True):
+        for clip, label in zip(*read_spoken(path)[:2], strict=True):
             if label >= 0 and len(heard.setdefault(int(label), [])) < CLIPS and len(clip):
                 file = io.BytesIO()
                 soundfile.write(file, clip, SAMPLE_RATE, format="WAV")

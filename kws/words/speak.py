@@ -22,7 +22,7 @@ CLIPS = 400  # of each word, and of everyday phrases in all
 SOUND_ALIKE_SHARE = 80  # a word is spoken so many times as often as each of its sound-alikes
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
-KOKORO_SHARE = 0.25  # clips of Kokoro for each of espeak-ng; it takes a hundred times as long
+KOKORO_SHARE, KOKORO_SCENES = 0.25, 3  # clips of Kokoro for each of espeak-ng, and scenes of each: it takes long
 Clip = dict[str, Any]  # label, text, voice, rate, pitch
 
 
@@ -61,7 +61,8 @@ def _drawn(texts: Sequence[tuple[int, str, int]], voices: Sequence[str], rng: np
 def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
     """Speak each shard of `job["shards"]`: `clips`, of `plan`, into `path`.
 
-    The file holds `samples` int16, and of each clip where it ends in them and its label, `ends` and `labels` int64.
+    The file holds `samples` int16, and int64 `[n]` of each clip: where it `ends` in them, its number in `labels`, and
+    `repeats`, the scenes that it is to stand in.
     """
     espeak = Espeak()
     neural: kokoro.Kokoro | None = None
@@ -84,5 +85,7 @@ def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
             done(1)
         ends = np.cumsum([len(sound) for sound in sounds])
         labels = np.array([clip["label"] for clip in shard["clips"]])
+        neural_clips = [clip["voice"].startswith(kokoro.PREFIX) for clip in shard["clips"]]
+        repeats = np.where(neural_clips, KOKORO_SCENES, 1)
         with whole_file(Path(shard["path"])) as partial, partial.open("wb") as file:
-            np.savez(file, samples=np.concatenate(sounds), ends=ends, labels=labels)
+            np.savez(file, samples=np.concatenate(sounds), ends=ends, labels=labels, repeats=repeats)

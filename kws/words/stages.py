@@ -26,14 +26,13 @@ from kws.words.learn import Scenes, learn
 from kws.words.takes import write_takes
 from kws.words.words import Word, voice_of
 
-FORMAT = 1
+FORMAT = 2
 SHARD_CLIPS, SHARD_FILES = 128, 100
 HELD_OUT_SHARD = 8  # every eighth shard of voices is not trained on
 HELD_OUT_CLIPS = 60  # of a word
 TALK_FILES = 60  # of real speech, that stand beside the words
 HEARD_SHARE = 3  # one shard of speech in so many is also trained on through rooms and noise
 STEPS, STEPS_PER_WORD = 1600, 200
-TAKE_SCENES = 16  # made of each take
 CACHE = Path("~/.cache/kws/embeddings")
 
 
@@ -96,16 +95,14 @@ class Workshop:
         """Scenes to train on, those of takes, and the recording set of the voices held out."""
         held = [path for i, path in enumerate(spoken) if i % HELD_OUT_SHARD == HELD_OUT_SHARD - 1]
         kept = [path for path in spoken if path not in held]
-        repeats = dict.fromkeys(kept, 1)
+        sources = list(kept)
         sounds, numbers = self.takes
         if sounds:
-            takes = self.folder / "takes.npz"
-            write_takes(sounds, numbers, takes)
-            repeats[takes] = TAKE_SCENES
-        sources = list(repeats)
+            sources.append(self.folder / "takes.npz")
+            write_takes(sounds, numbers, sources[-1])
         paths = [path.with_name(f"scenes-{path.name}") for path in sources]
         shards = [
-            {"scenes": str(sources[i]), "repeat": repeats[sources[i]], "talk": self.talk, "path": str(paths[i]),
+            {"scenes": str(sources[i]), "talk": self.talk, "path": str(paths[i]),
              "seed": [self.seed, i]}
             for i in self._missing(paths)
         ]  # fmt: skip

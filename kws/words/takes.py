@@ -16,6 +16,7 @@ from kws.words.mixing import SAMPLE_RATE
 
 MARGIN = 0.05  # s kept around the word
 LONGEST = 2.2  # s of a word
+SCENES = 16  # made of each take
 
 
 def read_takes(folder: Path, labels: Sequence[str]) -> tuple[list[Int16], list[int], list[str]]:
@@ -52,4 +53,5 @@ def read_takes(folder: Path, labels: Sequence[str]) -> tuple[list[Int16], list[i
 def write_takes(sounds: Sequence[Int16], numbers: Sequence[int], path: Path) -> None:
     """As `kws.words.speak.work` writes what is spoken."""
     with path.open("wb") as file:
-        np.savez(file, samples=np.concatenate(sounds), ends=np.cumsum([len(s) for s in sounds]), labels=numbers)
+        np.savez(file, samples=np.concatenate(sounds), ends=np.cumsum([len(s) for s in sounds]), labels=numbers,
+                 repeats=np.full(len(sounds), SCENES))  # fmt: skip
