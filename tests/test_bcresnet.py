@@ -215,7 +215,7 @@ def test_options_come_back_from_a_file(model):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"architecture": "transformer"}, "choose one of recurrent, bcresnet"),
+        ({"architecture": "transformer"}, "choose one of recurrent, speech_embedding, bcresnet"),
         ({"architecture": "bcresnet", "heads": 2}, "no option heads; bcresnet has dropout, pool_ms, pooling, width"),
         ({"width": 1.0, "hidden_size": 0}, "hidden_size is 0"),
     ],

@@ -7,11 +7,13 @@ import functools
 import http.server
 import json
 import shutil
+import sys
 import tempfile
 import urllib.parse
 import webbrowser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from kws.apps.ort_web import FILES, ort_dir
 from kws.errors import KwsError
@@ -83,10 +85,19 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         """Say nothing of requests."""
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    """The standard library's, to which a client that drops its connection is no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a connection that ended."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def server(files: Site, port: int) -> http.server.ThreadingHTTPServer:
     """A server of `files` on the loopback address; port 0: any free one. Raises `OSError` if the port is taken."""
     try:
-        return http.server.ThreadingHTTPServer(("127.0.0.1", port), functools.partial(_Handler, files=files))
+        return _Server(("127.0.0.1", port), functools.partial(_Handler, files=files))
     except (OSError, OverflowError) as error:
         raise OSError(f"port {port} cannot be served ({error}); choose another, or 0 for any: --port 0") from error
 

@@ -14,8 +14,6 @@ from kws.audio.resample import Resampler
 from kws.errors import KwsError
 from kws.system.arrays import Float32
 
-# Endings of audio files in folders.
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64", ".rf64")
 BLOCK_SECONDS = 10.0
 SIZE_LEFT_OPEN = 0x7FFFF000  # a RIFF size from here on, or 0, was written by a program that could not fill it in
 

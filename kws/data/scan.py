@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from kws.audio.files import SUFFIXES
+from kws.audio.suffixes import SUFFIXES
 from kws.config import BACKGROUND_NOISE
 from kws.errors import DataError
 

@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from kws.audio.files import SUFFIXES, duration
+from kws.audio.files import duration
+from kws.audio.suffixes import SUFFIXES
 from kws.config import is_keyword
 from kws.errors import KwsError
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kws.audio.files import SUFFIXES, duration
+from kws.audio.files import duration
+from kws.audio.suffixes import SUFFIXES
 from kws.config import UNKNOWN
 from kws.recordings.labels import Event, Part, Recording, RecordingsError
 from kws.system.arrays import Int16

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from kws.apps.record import examine
-from kws.audio.files import SUFFIXES, read_audio
+from kws.audio.files import read_audio
+from kws.audio.suffixes import SUFFIXES
 from kws.audio.levels import to_int16
 from kws.errors import KwsError
 from kws.system.arrays import Int16
