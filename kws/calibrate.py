@@ -234,7 +234,7 @@ def main(arguments: Sequence[str]) -> int:
         metavar="ONNX",
         help="the calibrated file (default: MODEL itself; of a shipped one a copy here)",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if (room := options.__dict__.pop("room")) is None:
         calibrate(**keyword_arguments(options))
     elif options.recordings or options.speech:

@@ -190,5 +190,5 @@ def main(arguments: Sequence[str]) -> int:
     add = parser.add_argument
     add("--targets", type=float, nargs="+", default=TARGETS, metavar="X", help="false alarms an hour to report at")
     add("--output", metavar="DIR", help="folder of the report (default: MODEL-stream in the working directory)")
-    evaluate_stream(**keyword_arguments(parser.parse_args(arguments)))
+    evaluate_stream(**keyword_arguments(parser.parse_intermixed_args(arguments)))
     return 0

@@ -156,7 +156,7 @@ def test_what_cannot_be_calibrated(
 
 
 def test_the_command(model: Path, stream: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "kws.calibrate", model, stream, "--smoothing-ms", "300"]
+    command = [sys.executable, "-m", "kws.calibrate", model, "--smoothing-ms", "300", stream]
     output = tmp_path / "c.onnx"
     done = subprocess.run(
         [*command, "--fa-per-hour", "300", "--output", output], capture_output=True, text=True, timeout=120

@@ -9,8 +9,8 @@ import numpy as np
 
 from kws.apps.record import examine
 from kws.audio.files import read_audio
-from kws.audio.suffixes import SUFFIXES
 from kws.audio.levels import to_int16
+from kws.audio.suffixes import SUFFIXES
 from kws.errors import KwsError
 from kws.system.arrays import Int16
 from kws.words.mixing import SAMPLE_RATE
