@@ -48,6 +48,7 @@ COMMANDS = {  # in the order of use
     "info": Command("kws.apps.info", "", "what a model says of itself: labels, sizes, latency, cost, thresholds, data"),
     "benchmark": Command("kws.benchmark", "measure", "what models cost at run time, beside peers"),
     "spot": Command("kws.apps.spot", "", "find keywords in audio files or in raw audio on standard input"),
+    "scan": Command("kws.apps.scan", "", "find keywords in an archive of audio, on all cores; stopped, it goes on"),
     "listen": Command("kws.apps.listen", "", "hear keywords live, from a microphone or from a file played as one"),
     "web": Command("kws.apps.web_server", "", "hear keywords in the browser: serve the page, or write it to a folder"),
 }

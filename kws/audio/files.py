@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,15 +34,19 @@ def read_audio(path: str | Path, sample_rate: int) -> Float32:
 
 def blocks(path: str | Path, sample_rate: int) -> Iterator[Float32]:
     """What `read_audio` gives, of a file of any length, in blocks float32 `[n]`, n varying; errors as from there."""
-    path = Path(path)
-    with _open(path) as sound:
-        yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
+    with open_audio(path) as sound:
+        yield from rest_of(sound, path, sample_rate)
 
 
 def duration(path: str | Path) -> float:
     """How long a file is, in seconds, by its header. Raises `AudioError` if it is missing, truncated or not audio."""
-    with _open(Path(path)) as sound:
+    with open_audio(path) as sound:
         return float(sound.frames / sound.samplerate)
+
+
+def rest_of(sound: soundfile.SoundFile, path: str | Path, sample_rate: int) -> Iterator[Float32]:
+    """What `open_audio` opened, from where it stands, in blocks as from `blocks`; errors as from there."""
+    yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
 
 
 def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> Iterator[Float32]:
@@ -58,26 +64,36 @@ def _resampled(parts: Iterator[Float32], rate: int, sample_rate: int) -> Iterato
     yield resampler.flush()
 
 
-def _open(path: Path) -> soundfile.SoundFile:
-    if not path.is_file():
-        raise AudioError(f"{path} is a folder, not an audio file" if path.is_dir() else f"{path} does not exist")
+def open_audio(path: str | Path, file: BinaryIO | None = None) -> soundfile.SoundFile:
+    """An audio file at its start. file: its bytes, where `path` is only what errors call them; it can seek.
+
+    Raises `AudioError` if it is missing, empty, truncated by its header, or not audio.
+    """
+    if file is None and not Path(path).is_file():
+        raise AudioError(f"{path} is a folder, not an audio file" if Path(path).is_dir() else f"{path} does not exist")
     try:
-        with path.open("rb") as file:
-            header, size = file.read(12), file.seek(0, io.SEEK_END)
+        with nullcontext(file) if file is not None else open(path, "rb") as opened:
+            header, size = opened.read(12), opened.seek(0, io.SEEK_END)
+            opened.seek(0)
     except OSError as error:
-        raise AudioError(f"{path} cannot be read: {error.strerror}") from error
+        raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
     if not size:
         raise AudioError(f"{path} is empty")
     declared = int.from_bytes(header[4:8], "little")
     if header[:4] == b"RIFF" and size - 7 < declared < SIZE_LEFT_OPEN:  # a pad byte may be missing
         raise AudioError(f"{path} is truncated: it has {size} bytes of {declared + 8}")
     try:
-        return soundfile.SoundFile(path)
+        return soundfile.SoundFile(_for_soundfile(path) if file is None else file)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path} cannot be read as audio ({_reason(error)})") from error
 
 
-def _read(sound: soundfile.SoundFile, path: Path) -> Iterator[Float32]:
+def _for_soundfile(path: str | Path) -> str | bytes:
+    """soundfile takes names that are no UTF-8 as bytes alone, and Windows has none."""
+    return str(path) if os.name == "nt" else os.fsencode(path)
+
+
+def _read(sound: soundfile.SoundFile, path: str | Path) -> Iterator[Float32]:
     """The rest of an open file in mono blocks, each checked."""
     if not sound.frames:
         raise AudioError(f"{path} holds no samples")
