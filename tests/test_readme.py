@@ -46,6 +46,7 @@ REDUCED = {
     "kws make-stream output=hours/val data.root=data": ["data.root=tones", "keyword_share=1.0", *HOURS],
     "kws evaluate-stream gsc12.onnx hours/val": [],
     "kws calibrate gsc12.onnx hours/val": ["--fa-per-hour", "200"],
+    "kws scan archive --output found --top 100 --clips clips": [],
     "kws listen --model runs/demo/best.onnx": ["--file", "runs/demo/minute.wav", "--fast", "--plain"],
     "kws web --model runs/demo/best.onnx": None,  # serves until it is stopped: tests/test_web.py
 }  # fmt: skip
@@ -61,6 +62,7 @@ def folder(tmp_path_factory):
     core = {word: 300 + 200 * i for i, word in enumerate(("bed", *word_set("12")))}
     write_tone_words(folder / "tones" / "SpeechCommands" / "speech_commands_v0.02", 24, 1, core)
     write_tone_words(folder / "recordings", 24, 1, {"marvin": 500, "_unknown_": 1500})
+    (folder / "archive").symlink_to("recordings")
     return folder
 
 

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws.apps.spot import add_model_arguments, parse_thresholds
+from kws.c.choice import ENGINES, load_model
 from kws.errors import KwsError, between
 from kws.runtime.detector import Detector
 from kws.scan.archive import scan
 from kws.scan.results import Results
 from kws.scan.scanner import Settings, fingerprint
 from kws.scan.tables import FORMATS
-from kws.streaming import ENGINES
 from kws.system.jobs import cores
 
 EPILOG = """A SOURCE is a folder (all audio and tar files below it), a pattern in quotes, a manifest (CSV or parquet
@@ -30,7 +30,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--resume", action="store_true", help="go on with the results that are there")
     add("--format", choices=FORMATS, default="parquet", help="of the results (default: parquet, which needs pyarrow)")
     add_model_arguments(parser)
-    add("--engine", choices=sorted(ENGINES), default="c", help="what computes the model (default: c)")
+    add("--engine", choices=sorted(ENGINES), help="what computes the model (default: the quickest that is here)")
     add("--keywords", action="append", default=[], metavar="WORD,...", help="keep these alone")
     add("--min-score", type=float, metavar="X", help="keep detections whose highest score reaches this")
     add("--workers", type=int, default=cores(), metavar="N", help="processes (default: one per core)")
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.top is not None:
         between("--top", options.top, 1)
     shard = parse_shard(options.shard)
-    model = ENGINES[options.engine](options.model)
+    model = load_model(options.model, options.engine)
     thresholds = parse_thresholds(options.threshold)
     if thresholds is None and not model.is_calibrated:
         print(f"note: {model.path} has no thresholds chosen on speech; kws calibrate chooses them", file=sys.stderr)

@@ -13,14 +13,15 @@ from typing import BinaryIO
 
 import soundfile
 
-from kws.audio.files import SUFFIXES, AudioError, open_audio, rest_of
+from kws.audio.files import AudioError, open_audio, rest_of
+from kws.audio.suffixes import SUFFIXES
+from kws.c.choice import load_model
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, DetectorConfig
 from kws.scan.results import Results
 from kws.scan.sources import TARS, Part, Source, name_of, path_of
 from kws.scan.spotter import RankingSpotter
 from kws.scan.tables import Row
-from kws.streaming import ENGINES
 
 UNREADABLE = (tarfile.TarError, zlib.error, EOFError, OSError)  # what reading a damaged tar file raises
 INSIDE = "::"  # between a tar file's name and its member's
@@ -32,7 +33,7 @@ class Settings:
 
     model_path: str
     model: str  # SHA-256 of the file
-    engine: str = "c"
+    engine: str | None = None  # None: the quickest that is here
     detector: dict[str, object] | None = None  # None: the model's own
     keywords: tuple[str, ...] = ()  # empty: all
     min_score: float | None = None
@@ -68,7 +69,7 @@ class Scanner:
         path = Path(settings.model_path)
         if fingerprint(path) != settings.model:
             raise ModelError(f"{path} was replaced while it was used; scan again with one model")
-        model = ENGINES[settings.engine](path)
+        model = load_model(path, settings.engine)
         config = model.detector if settings.detector is None else DetectorConfig.from_dict(settings.detector)
         self._spotter, self._rate = RankingSpotter(model, config), model.sample_rate
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from kws.audio.files import SUFFIXES
+from kws.audio.suffixes import SUFFIXES
 from kws.errors import KwsError
 from kws.scan.tables import read_column
 
