@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,12 +59,14 @@ def split(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Uttera
     """What trains, and what calibrates: no group is in both.
 
     A group is the highest folder that holds at most a twentieth of the files (of LibriSpeech a speaker's), else a file.
+    Where the speech lies plays no part.
     """
+    root = os.path.commonpath([utterance.path.parent for utterance in utterances])
     held = Counter(folder for utterance in utterances for folder in utterance.path.parents)
     parts: tuple[list[Utterance], list[Utterance]] = [], []
     for utterance in utterances:
         small = [f for f in utterance.path.parents if held[f] <= GROUP_SHARE * len(utterances)]
-        group = str(small[-1] if small else utterance.path)
+        group = os.path.relpath(small[-1] if small else utterance.path, root)
         number = hashlib.sha256(group.encode(errors="surrogateescape")).digest()
         parts[int.from_bytes(number[:4], "big") / 2**32 < CALIBRATE_SHARE].append(utterance)
     return parts
