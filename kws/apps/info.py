@@ -82,8 +82,7 @@ def table(facts: dict[str, Any]) -> str:
         "latency": f"{facts['latency_ms']:g} ms at most, plus computing",
         "parameters": _count(facts["parameters"]),
         "multiplications": f"{_count(facts['multiplications_per_second'])} per second of audio",
-        "threshold": f"{detector.get('threshold', 'default')}"
-        + "".join(f", {keyword} {value:g}" for keyword, value in detector.get("thresholds", {}).items()),
+        "threshold": _thresholds(detector),
         "operating point": _operating_points(facts) or _operating_point(facts["operating_point"] or {}),
         "accuracy": f"{facts['validation_accuracy']:.2%} on validation" if facts["validation_accuracy"] else UNKNOWN,
         "data": _line(facts["data"]) or UNKNOWN,
@@ -91,6 +90,13 @@ def table(facts: dict[str, Any]) -> str:
     }
     width = max(map(len, rows))
     return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
+
+
+def _thresholds(detector: dict[str, Any]) -> str:
+    own = detector.get("thresholds", {})
+    if own and len(set(own.values())) == 1 and detector.get("score") == "log_ratio":
+        return f"log ratio of {next(iter(own.values())):g} for {', '.join(own)}"
+    return f"{detector.get('threshold', 'default')}" + "".join(f", {name} {value:g}" for name, value in own.items())
 
 
 def _operating_points(facts: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 
 from kws.audio.levels import amplitude, rms, to_int16
 from kws.config import UNKNOWN, keywords_of
+from kws.recordings.echo import convolved, decaying_room
 from kws.speech.espeak import SAMPLE_RATE, Espeak, write_wav
 from kws.speech.sentences import sentence
 from kws.system.arrays import Float32, Int16, Int64
@@ -213,18 +214,10 @@ class Mixer:
     def _echo(self, dry: Float32) -> Float32:
         """Speech in a room: by one of the impulse responses, or by the direct sound and noise that decays."""
         if not len(self.rooms):
-            return _convolved(dry, self._decaying_noise())
-        heard = _convolved(dry, self.rooms[self.rng.integers(len(self.rooms))])
+            room = decaying_room(self.rng, self._option("rt60_ms") / 1000, self._option("direct_db"), SAMPLE_RATE)
+            return convolved(dry, room)
+        heard = convolved(dry, self.rooms[self.rng.integers(len(self.rooms))])
         return (heard * (rms(dry) / max(float(rms(heard)), 1e-9))).astype(np.float32)
-
-    def _decaying_noise(self) -> Float32:
-        """An impulse response of the direct sound, and noise that falls by 60 dB in a drawn time."""
-        decay = round(self._option("rt60_ms") / 1000 * SAMPLE_RATE)
-        room = self.rng.standard_normal(decay, np.float32) * 10 ** (-3 * np.arange(decay, dtype=np.float32) / decay)
-        room[: SAMPLE_RATE * 3 // 1000] = 0  # the nearest wall is half a metre away
-        room *= amplitude(-self._option("direct_db")) / np.sqrt(np.square(room).sum())
-        room[0] = 1
-        return room.astype(np.float32)
 
     def _background(self, length: int) -> Float32:
         """Recorded noise float32 `[length]`, RMS 1: stretches of up to 10 s, cross-faded, faded at the ends."""
@@ -237,12 +230,6 @@ class Mixer:
             out[start : start + n] += fade(stretch)
             start += n - FADE
         return out
-
-
-def _convolved(dry: Float32, room: Float32) -> Float32:
-    """`dry` float32 `[n]` heard in `room`, cut to `[n]`."""
-    size = 1 << (len(dry) + len(room)).bit_length()
-    return np.fft.irfft(np.fft.rfft(dry, size) * np.fft.rfft(room, size), size)[: len(dry)].astype(np.float32)
 
 
 def work(job: dict[str, Any], done: Callable[[int], None]) -> list[list[Any]]:

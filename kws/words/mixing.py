@@ -10,6 +10,7 @@ from scipy import fft
 
 from kws.audio.levels import amplitude, rms, saturated
 from kws.data.noise import generated_noise
+from kws.recordings.echo import convolved, decaying_room
 from kws.system.arrays import Float32, Int16
 
 SAMPLE_RATE = 16000
@@ -57,7 +58,7 @@ class Mixer:
         """What a microphone hears of dry speech float32 `[S]` of about RMS 1: int16 `[S]`."""
         rng = self.rng
         if rng.random() < ECHO_SHARE:
-            track = self._echo(track)
+            track = convolved(track, decaying_room(rng, rng.uniform(*RT60), rng.uniform(*DIRECT_DB), SAMPLE_RATE))
         track = self._coloured(track)
         level = rng.uniform(*LEVEL_DB)
         if rng.random() < NOISE_SHARE:
@@ -101,13 +102,3 @@ class Mixer:
         gains = amplitude(np.interp(octaves, np.arange(10), self.rng.normal(0, strength * COLOUR_DB / 2, 10)))
         shaped = fft.irfft(spectrum * gains.astype(np.float32), len(sound))
         return (shaped * (rms(sound) / max(float(rms(shaped)), 1e-9))).astype(np.float32)
-
-    def _echo(self, dry: Float32) -> Float32:
-        """The direct sound, and noise that falls by 60 dB in a drawn time."""
-        decay = round(self.rng.uniform(*RT60) * SAMPLE_RATE)
-        room = self.rng.standard_normal(decay, np.float32) * 10 ** (-3 * np.arange(decay, dtype=np.float32) / decay)
-        room[: SAMPLE_RATE * 3 // 1000] = 0
-        room *= amplitude(-self.rng.uniform(*DIRECT_DB)) / np.sqrt(np.square(room).sum())
-        room[0] = 1
-        size = fft.next_fast_len(len(dry) + decay, real=True)
-        return np.asarray(fft.irfft(fft.rfft(dry, size) * fft.rfft(room, size), size)[: len(dry)], np.float32)
