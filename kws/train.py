@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from kws import data, entry
-from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig, is_keyword
+from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
 from kws.errors import KwsError
@@ -142,7 +142,6 @@ class Trainer:
         n_batches, lanes = self.batches.n_batches, self.batches.batch_size
         state = spotter.initial_state(lanes)
         adjustment = torch.tensor(self.run.progress.adjustment or [0.0] * len(spotter.labels), device=device.device)
-        others = [k for k, label in enumerate(spotter.labels) if not is_keyword(label)]
         teacher_state = self.teacher.initial_state(lanes) if self.teacher else state
         loss_sum = correct = seen = 0.0
         started = time.perf_counter()
@@ -153,7 +152,9 @@ class Trainer:
                     group["lr"] = rate
                 waveform = torch.from_numpy(batch.waveform).to(device.device).float() / 32768
                 labels = torch.from_numpy(batch.labels).to(device.device)
-                running, fresh = (torch.from_numpy(lane).to(device.device) for lane in (batch.running, batch.fresh))
+                running, fresh, allowed = (
+                    torch.from_numpy(flags).to(device.device) for flags in (batch.running, batch.fresh, batch.allowed)
+                )
                 keep = (torch.rand(lanes, 1, generator=generator) >= options.reset_probability).to(state)
                 waveform = self.augmenter(waveform, generator, running)
                 targets = labels
@@ -166,7 +167,7 @@ class Trainer:
                 logits, state = logits.float(), state.float()
                 scores = spotter.pool(logits)
                 loss = lane_loss(
-                    logits, scores + adjustment, targets, running, fresh, others, spotter.pool_frames,
+                    logits, scores + adjustment, targets, running, fresh, allowed, spotter.pool_frames,
                     options.label_smoothing,
                 )  # fmt: skip
                 optimizer.zero_grad()
@@ -199,7 +200,7 @@ class Trainer:
         speech, count = self.batches.speech, self.config.data.speech_mined
         if speech is None or not count or self.run.progress.epoch < MINING_FROM:
             return None
-        return loud_places(self.run.kept.eval(), speech, count)
+        return loud_places(self.run.kept.eval(), speech, count, self.config.data.speech_command_mode)
 
     def _validate(self) -> tuple[float, list[float]]:
         """Accuracy on the validation clips, and the adjustment of scores for the next epoch."""

@@ -1,5 +1,7 @@
 """The loss of a batch against the same written out lane by lane."""
 
+from types import MappingProxyType
+
 import pytest
 import torch
 
@@ -21,9 +23,10 @@ def flags(*lanes):
     return torch.tensor([lane in lanes for lane in range(LANES)])
 
 
-def loss(logits, running, fresh, targets=None, smoothing=0.0):
+def loss(logits, running, fresh, targets=None, smoothing=0.0, said=MappingProxyType({})):
     targets = torch.arange(LANES) % LABELS if targets is None else targets
-    return lane_loss(logits, pooled(logits), targets, running, fresh, OTHERS, POOL, smoothing)
+    allowed = torch.tensor([[k in (*OTHERS, said.get(lane)) for k in range(LABELS)] for lane in range(LANES)])
+    return lane_loss(logits, pooled(logits), targets, running, fresh, allowed, POOL, smoothing)
 
 
 def test_without_running_speech_it_is_the_cross_entropy(logits):
@@ -37,6 +40,12 @@ def test_running_speech_is_no_keyword_in_every_frame(logits):
     lanes = [-scores[lane, lane % LABELS] for lane in (0, 2, 5)]
     lanes += [none[3].mean(), none[4].mean(), none[1, -POOL:].mean()]
     torch.testing.assert_close(loss(logits, flags(1, 3, 4), flags(1)), sum(lanes) / LANES)
+
+
+def test_a_keyword_that_the_text_says_may_be_heard(logits):
+    p = logits.softmax(-1)
+    lanes = [-(p[lane, :, :2].sum(1) + p[lane, :, 3] * (lane == 4)).log().mean() for lane in range(LANES)]
+    torch.testing.assert_close(loss(logits, flags(*range(LANES)), flags(), said={4: 3}), sum(lanes) / LANES)
 
 
 def test_targets_may_be_distributions(logits):

@@ -37,7 +37,7 @@ def speech(tmp_path, places, seconds=400):
         sound[place : place + 10 * FRAME] = loudness
     (tmp_path / "speech").mkdir()
     soundfile.write(tmp_path / "speech" / "a.wav", sound, RATE)
-    return RunningSpeech(tmp_path / "speech", RATE, tmp_path / "cache", "data.speech", progress=False)
+    return RunningSpeech(tmp_path / "speech", RATE, tmp_path / "cache", "data.speech", LABELS, progress=False)
 
 
 def test_the_loudest_places_come_first(tmp_path):
@@ -47,9 +47,18 @@ def test_the_loudest_places_come_first(tmp_path):
     assert ((found > expected) & (found <= expected + 10 * FRAME)).all()
 
 
+def test_a_keyword_that_the_text_says_is_passed_over_but_in_command_mode(tmp_path):
+    speech(tmp_path, [(0.9, 1_040_000)])
+    (tmp_path / "speech" / "transcripts.csv").write_text('file,text\na.wav,"No, thank you"\n')
+    source = RunningSpeech(tmp_path / "speech", RATE, tmp_path / "cache", "data.speech", LABELS, progress=False)
+    assert abs(int(loud_places(Loud(), source, 1, command_mode=True)[0]) - 1_040_000) <= 10 * FRAME
+    assert abs(int(loud_places(Loud(), source, 1)[0]) - 1_040_000) > 10 * FRAME
+
+
 def test_evidence_equals_numpy():
     logits = torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))
-    found = keyword_evidence(logits, LABELS, 7).numpy()
+    keywords = torch.tensor([[False, False, True, True]]).expand(2, -1)
+    found = keyword_evidence(logits, keywords, ~keywords, 7).numpy()
     p = np.exp(logits.numpy()) / np.exp(logits.numpy()).sum(-1, keepdims=True)
     for t in range(30):
         mean = p[:, max(0, t - 6) : t + 1].mean(1)
@@ -61,7 +70,7 @@ def test_half_of_the_runs_hold_a_mined_place(tmp_path):
     drawn = SpeechLanes(source, 4, 2, 3, RATE, 0.1, 0.0, np.random.default_rng(0), np.array([1_000_000 + FRAME]))
     loud, runs = 0, 0
     for _ in range(300):
-        _, fresh, clips = drawn.advance()
+        _, fresh, clips, _ = drawn.advance()
         runs += int(fresh.sum())
         loud += int((np.abs(clips).max(axis=1) > 20000).sum())
     assert 0.35 < loud / runs < 0.65

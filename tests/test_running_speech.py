@@ -95,13 +95,22 @@ def test_all_files_are_packed_once(folder, tmp_path):
     assert len(speech(folder, tmp_path)) > len(source)
 
 
+def test_what_the_texts_say_there(folder, tmp_path):
+    labels = ("_unknown_", "stop", "go")
+    source = RunningSpeech(folder, RATE, tmp_path / "cache", "data.speech", labels, progress=False)
+    begin = 9000 + round(0.3 * RATE)  # of the file that says "Do not STOP here"
+    assert source.said(begin - 801, 800).tolist() == [False, False, False]
+    assert source.said(begin - 799, 800).tolist() == [False, True, False]
+    assert source.said(begin + 5000, 800).tolist() == [False, True, False]
+
+
 def test_a_run_joins_and_then_the_lane_is_left(tmp_path):
     (tmp_path / "speech").mkdir()
     soundfile.write(tmp_path / "speech" / "long.wav", ramp(0, 29000), RATE)
     drawn = lanes(speech(tmp_path / "speech", tmp_path))
     last = {}
     for _ in range(12):
-        running, fresh, clips = drawn.advance()
+        running, fresh, clips, _ = drawn.advance()
         assert running.sum() == 3
         assert not fresh[~running].any()
         assert set(np.flatnonzero(running & ~fresh)) <= set(last)

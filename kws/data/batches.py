@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.config import SILENCE, UNKNOWN, DataConfig
+from kws.config import SILENCE, UNKNOWN, DataConfig, keywords_of
 from kws.data import Corpus
 from kws.data.crops import RecordingCrops
 from kws.data.labels import label_index, silence_clips
@@ -26,13 +26,15 @@ SPEECH_SPEED, SPEECH_GAIN_DB = 0.1, 10.0  # of a run of running speech, at most
 class Batch:
     """One clip for each lane: `waveform` int16 `[B, S]`, `labels` int64 `[B]`.
 
-    `running` bool `[B]`: lanes that hear running speech, labelled `_unknown_`; `fresh` `[B]`: those that begin to.
+    `running` bool `[B]`: lanes that hear running speech, labelled `_unknown_`; `fresh` `[B]`: those that begin to;
+    `allowed` `[B, K]`: labels that may be heard in such a lane.
     """
 
     waveform: Int16
     labels: Int64
     running: Bool
     fresh: Bool
+    allowed: Bool
 
 
 class TrainBatches:
@@ -80,7 +82,9 @@ class TrainBatches:
             if self.unknown_label < 0:
                 raise KwsError(f"data.speech needs the label {UNKNOWN}; choose data.keywords or data.label_set=12")
             folder, cache_dir = Path(config.speech).expanduser(), Path(config.cache_dir).expanduser()
-            self.speech = RunningSpeech(folder, sample_rate, cache_dir, "data.speech")
+            self.speech = RunningSpeech(folder, sample_rate, cache_dir, "data.speech", corpus.labels)
+        self.others = ~np.isin(corpus.labels, keywords_of(corpus.labels))
+        self.command_mode = config.speech_command_mode
         self.n_running = round(config.speech_share * batch_size) if self.speech else 0
         self.n_single = batch_size - self.n_running  # lanes that hear a clip of its own each
         n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_shuffled + self.n_cropped
@@ -118,15 +122,18 @@ class TrainBatches:
 
     def _read(self, indices: Int64, rng: np.random.Generator, lanes: SpeechLanes | None) -> Batch:
         clips, labels = self._single(indices, rng)
+        allowed = np.tile(self.others, (self.batch_size, 1))
         if lanes is None:
             none = np.zeros(len(labels), bool)
-            return Batch(clips, labels, none, none)
-        running, fresh, speech = lanes.advance()
+            return Batch(clips, labels, none, none, allowed)
+        running, fresh, speech, said = lanes.advance()
+        if not self.command_mode:
+            allowed[running] |= said
         waveform = np.empty((self.batch_size, self.clips.clip_length), np.int16)
         waveform[running], waveform[~running] = speech, clips
         every = np.full(self.batch_size, self.unknown_label)
         every[~running] = labels
-        return Batch(waveform, every, running, fresh)
+        return Batch(waveform, every, running, fresh, allowed)
 
     def _single(self, indices: Int64, rng: np.random.Generator) -> tuple[Int16, Int64]:
         """Clips that stand alone, int16 `[len(indices), S]`, and their labels."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +12,7 @@ def lane_loss(
     targets: Tensor,
     running: Tensor,
     fresh: Tensor,
-    others: Sequence[int],
+    allowed: Tensor,
     pool_frames: int,
     label_smoothing: float = 0.0,
 ) -> Tensor:
@@ -22,15 +20,17 @@ def lane_loss(
 
     Of a lane that hears a clip: between its pooled `scores` `[B, K]` and its target, a label int64 `[B]` or a
     distribution `[B, K]`. Of a `running` lane, bool `[B]`: the mean over the frames of `logits` `[B, T, K]` of
-    `-log p(no keyword)`, the `others` together, for nobody knows which frames of speech are pauses; a `fresh` one,
-    which still remembers the clip before, is judged by its last `pool_frames` alone.
+    `-log p(allowed)`, the lane's `allowed` labels, bool `[B, K]`, together: those that are no keywords, for nobody
+    knows which frames are pauses, and keywords that its text says, for nobody knows when. A `fresh` one, which still
+    remembers the clip before, is judged by its last `pool_frames` alone.
     """
     clips = nn.functional.cross_entropy(
         scores[~running], targets[~running], label_smoothing=label_smoothing, reduction="sum"
     )
     if not running.any():
         return clips / len(scores)
-    surprise = -logits[running].log_softmax(dim=-1)[..., list(others)].logsumexp(dim=-1)
+    forbidden = ~allowed[running][:, None]
+    surprise = -logits[running].log_softmax(dim=-1).masked_fill(forbidden, -torch.inf).logsumexp(dim=-1)
     early = torch.arange(logits.shape[1], device=logits.device) < logits.shape[1] - pool_frames
     judged = ~(fresh[running][:, None] & early)
     return (clips + ((surprise * judged).sum(1) / judged.sum(1)).sum()) / len(scores)
