@@ -230,6 +230,9 @@ class DataConfig:
     speech_share: float = 0.3  # of the lanes of a batch that hear it
     speech_run_clips: int = 3  # clips of it in a row, the state carried, before a lane hears something else
     speech_mined: int = 3000  # places where the model hears a keyword in it, to be heard more often; 0: none
+    speech_validation: str = (
+        ""  # running speech with texts: the epoch is kept that misses least at 1 false alarm an hour
+    )
     speech_command_mode: bool = False  # a keyword that its text says is no command either, instead of passed over
     clip_ms: float = 1000.0
     workers: int = 0  # processes that decode; 0: one per core

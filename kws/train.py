@@ -22,17 +22,18 @@ from kws import data, entry
 from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
+from kws.data.speech import RunningSpeech
 from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
+from kws.evaluation.heard_false import false_alarms, misses_at
 from kws.evaluation.metrics import accuracy
 from kws.system.arrays import Int64
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
-from kws.training.build import build_spotter, make_augmenter, make_batches
+from kws.training.build import build_spotter, make_augmenter, make_batches, validation_speech
 from kws.training.device import autocast, best_precision, connect
 from kws.training.label_shares import next_adjustment
 from kws.training.loss import lane_loss
-from kws.training.mining import loud_places
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
 from kws.training.run_files import BEST, RESULT
 from kws.training.run_log import RunLog
@@ -40,6 +41,7 @@ from kws.training.run_state import Run, saved_config
 from kws.training.teacher import Teacher
 
 MINING_FROM = 2  # epochs before running speech is mined
+FA_PER_HOUR = 1.0  # at which misses are counted
 
 
 def train(config: TrainConfig) -> float:
@@ -69,7 +71,8 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
         device.print(f"resuming {run_dir} after epoch {run.progress.epoch}")
     augmenter = make_augmenter(config, batches.noise, device.device)
     teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teacher else None
-    return Trainer(config, run_dir, device, corpus, batches, run, augmenter, FeatureMasker(config.augment), teacher)
+    masker, speech = FeatureMasker(config.augment), validation_speech(config, corpus)
+    return Trainer(config, run_dir, device, corpus, batches, run, augmenter, masker, teacher, speech)
 
 
 @dataclass
@@ -85,6 +88,7 @@ class Trainer:
     augmenter: WaveformAugmenter
     masker: FeatureMasker
     teacher: Teacher | None
+    speech: RunningSpeech | None  # to count false alarms in after each epoch
 
     def train(self) -> dict[str, Any]:
         """Train to the end; returns what `result.json` holds."""
@@ -104,16 +108,19 @@ class Trainer:
                 device.print(f"no better validation accuracy in {progress.stale_epochs} epochs: stopping early")
                 break
             row = self._train_epoch(model, optimizer)
-            found = self._validate() if device.is_global_zero else (0.0, [])
-            row["validation_accuracy"], progress.adjustment = device.broadcast(found)
-            # Clips say nothing of false alarms in running speech, so there the last epoch is as good as any.
-            progress.add(row, keep=self.batches.speech is not None)
+            found = self._validate() if device.is_global_zero else ({}, [])
+            measured, progress.adjustment = device.broadcast(found)
+            row |= measured
+            # Clips say nothing of false alarms in running speech: where those aren't counted, the last epoch is as good
+            # as any.
+            progress.add(row, keep=self.batches.speech is not None and self.speech is None)
             if device.is_global_zero:
                 log.write(progress.rows)
                 print(
                     f"epoch {progress.epoch:3d}/{options.epochs}  loss {row['loss']:.3f}  "
                     f"accuracy {row['accuracy']:.2%}  validation {row['validation_accuracy']:.2%}  "
-                    f"{row['clips_per_second']:.0f} clips/s",
+                    + (f"misses {row['misses']:.1%}  " if "misses" in row else "")
+                    + f"{row['clips_per_second']:.0f} clips/s",
                     flush=True,
                 )
                 run.save(self.run_dir, self.config)
@@ -128,7 +135,8 @@ class Trainer:
         if device.is_global_zero:
             log.close()
             (self.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
-            print(f"best validation accuracy {progress.best_accuracy:.2%}; {self.run_dir / BEST}")
+            misses = f", misses {progress.best_misses:.1%}" if self.speech else ""
+            print(f"best validation accuracy {progress.best_accuracy:.2%}{misses}; {self.run_dir / BEST}")
         return result
 
     def _train_epoch(self, model: nn.Module, optimizer: Any) -> dict[str, Any]:
@@ -200,16 +208,19 @@ class Trainer:
         speech, count = self.batches.speech, self.config.data.speech_mined
         if speech is None or not count or self.run.progress.epoch < MINING_FROM:
             return None
-        return loud_places(self.run.kept.eval(), speech, count, self.config.data.speech_command_mode)
+        return false_alarms(self.run.kept.eval(), speech, count, self.config.data.speech_command_mode)[0]
 
-    def _validate(self) -> tuple[float, list[float]]:
-        """Accuracy on the validation clips, and the adjustment of scores for the next epoch."""
+    def _validate(self) -> tuple[dict[str, float], list[float]]:
+        """What validation measured, by its column, and the adjustment of scores for the next epoch."""
         clips, names = self.corpus.splits["validation"], self.corpus.labels
         posteriors = isolated_posteriors(TorchModel(self.run.kept.eval()), clips)
         adjustment = self.run.progress.adjustment or [0.0] * len(names)
         if self.config.trainer.logit_adjustment:
             adjustment = next_adjustment(adjustment, posteriors, clips.labels, names)
-        return accuracy(clips.labels, posteriors.argmax(axis=1)), adjustment
+        measured = {"validation_accuracy": accuracy(clips.labels, posteriors.argmax(axis=1))}
+        if self.speech:
+            measured["misses"] = misses_at(FA_PER_HOUR, self.run.kept, self.speech, clips)
+        return measured, adjustment
 
 
 def register_schemas() -> None:

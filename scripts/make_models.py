@@ -92,6 +92,7 @@ def train(model: str, seed: int, teacher: Path | None, options: argparse.Namespa
     folder = RUNS / f"{model}-{seed}"
     heard = {"data.speech": options.speech, "augment.noise_dir": options.noise, "augment.rir_dir": options.rooms}
     choices = [f"{option}={place / 'train.csv'}" for option, place in heard.items()]
+    choices += [f"data.speech_validation={options.speech / 'calibrate.csv'}"]
     choices += [f"experiment={model}", f"seed={seed}", f"data.train_recordings={HOURS / 'train'}"]
     choices += [f"distillation.teacher={teacher}"] if teacher else []
     places = ["trainer.threads=1", f"run_dir={folder}", "resume=true"]

@@ -209,13 +209,18 @@ def melody(seconds, seed):
 def test_running_speech_is_no_keyword_and_noise_and_rooms_come_from_files(tones, finished, tmp_path):
     for name, sound in {
         "speech/a.wav": melody(60, 0), "speech/b.wav": melody(30, 1), "noise/hum.wav": 0.1 * melody(5, 2),
+        "held_out/hiss.wav": np.random.default_rng(5).normal(0, 0.05, 320_000),
         "rooms/one.wav": np.eye(1, 2000, 40)[0] + np.random.default_rng(3).normal(0, 0.01, 2000),
     }.items():  # fmt: skip
         (tmp_path / name).parent.mkdir(exist_ok=True)
         soundfile.write(tmp_path / name, sound, 16000)
     places = [f"data.speech={tmp_path / 'speech'}", f"augment.noise_dir={tmp_path / 'noise'}"]
     places += [f"augment.rir_dir={tmp_path / 'rooms'}", "augment.noise_probability=0.5", "data.speech_mined=50"]
+    places.append(f"data.speech_validation={tmp_path / 'held_out'}")
     train(tones, tmp_path / "run", *places)
+    misses = [float(row["misses"]) for row in csv.DictReader((tmp_path / "run" / "metrics.csv").open())]
+    kept = read_header(tmp_path / "run" / "best.safetensors")["info"]
+    assert (kept["epoch"], kept["best_misses"]) == (misses.index(min(misses)) + 1, min(misses))
     heard = torch.from_numpy(melody(20, 4)).float()[None]
     keywords = {}
     for name, run_dir in (("clips alone", finished[0]), ("running speech", tmp_path / "run")):
@@ -225,6 +230,13 @@ def test_running_speech_is_no_keyword_and_noise_and_rooms_come_from_files(tones,
         keywords[name] = posteriors[..., 2:].sum(-1).mean().item()
     assert keywords["running speech"] < 0.4 * keywords["clips alone"], keywords
     assert json.loads((tmp_path / "run" / "result.json").read_text())["validation_accuracy"] > 0.8
+
+
+def test_speech_that_training_hears_cannot_choose_an_epoch(tones, tmp_path):
+    (tmp_path / "speech").mkdir()
+    soundfile.write(tmp_path / "speech" / "a.wav", melody(5, 0), 16000)
+    both = [f"data.speech{use}={tmp_path / 'speech'}" for use in ("", "_validation")]
+    assert "data.speech_validation and data.speech both name " in fails(tones, tmp_path / "run", *both)
 
 
 def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):

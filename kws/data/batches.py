@@ -81,8 +81,7 @@ class TrainBatches:
         if config.speech:
             if self.unknown_label < 0:
                 raise KwsError(f"data.speech needs the label {UNKNOWN}; choose data.keywords or data.label_set=12")
-            folder, cache_dir = Path(config.speech).expanduser(), Path(config.cache_dir).expanduser()
-            self.speech = RunningSpeech(folder, sample_rate, cache_dir, "data.speech", corpus.labels)
+            self.speech = RunningSpeech(config.speech, sample_rate, config.cache_dir, "data.speech", corpus.labels)
         self.others = ~np.isin(corpus.labels, keywords_of(corpus.labels))
         self.command_mode = config.speech_command_mode
         self.n_running = round(config.speech_share * batch_size) if self.speech else 0

@@ -27,9 +27,9 @@ class RunningSpeech:
 
     def __init__(
         self,
-        place: Path,
+        place: str | Path,
         sample_rate: int,
-        cache_dir: Path,
+        cache_dir: str | Path,
         setting: str,
         labels: Sequence[str] = (),
         progress: bool = True,
@@ -39,12 +39,15 @@ class RunningSpeech:
         `setting` is the option that names the place, `labels` those that `said` tells of. Raises `KwsError` as
         `read_speech` and `read_int16` do.
         """
-        self.place, self.sample_rate = place, sample_rate
-        utterances = read_speech(place, setting)
+        self.place, self.sample_rate = Path(place).expanduser(), sample_rate
+        utterances = read_speech(self.place, setting)
         paths = [utterance.path for utterance in utterances]
         stamps = "".join(f"{path}\0{(status := path.stat()).st_size}\0{status.st_mtime_ns}\n" for path in paths)
         what = f"{FORMAT} {sample_rate} {stamps}"
-        packed = cache_dir / f"speech-{hashlib.sha256(what.encode(errors='surrogateescape')).hexdigest()[:20]}"
+        packed = (
+            Path(cache_dir).expanduser()
+            / f"speech-{hashlib.sha256(what.encode(errors='surrogateescape')).hexdigest()[:20]}"
+        )
         if not packed.is_dir():
             with whole_folder(packed, "data.cache_dir") as partial:
                 _pack(paths, sample_rate, partial, progress)

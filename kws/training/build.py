@@ -12,10 +12,12 @@ from kws.config import SpeechEmbeddingConfig, TrainConfig, exact_samples
 from kws.data import Clips, Corpus
 from kws.data.batches import TrainBatches
 from kws.data.rooms import read_noise, read_responses
+from kws.data.speech import RunningSpeech
 from kws.errors import KwsError
 from kws.model.checkpoint import load_checkpoint
 from kws.model.speech_embedding import take_pretrained
 from kws.model.spotter import KeywordSpotter
+from kws.recordings.speech import read_speech
 from kws.system.arrays import Int16
 from kws.training.augment import WaveformAugmenter
 
@@ -65,6 +67,21 @@ def make_augmenter(config: TrainConfig, noise: Int16, device: torch.device) -> W
     if folder:
         responses = torch.from_numpy(read_responses(folder, sample_rate, "augment.rir_dir")).to(device)
     return WaveformAugmenter(config.augment, sample_rate, sound, responses)
+
+
+def validation_speech(config: TrainConfig, corpus: Corpus) -> RunningSpeech | None:
+    """The speech of `data.speech_validation`, if that names any. Raises `KwsError` for what training hears, too."""
+    place, heard = config.data.speech_validation, config.data.speech
+    if not place:
+        return None
+    setting = "data.speech_validation"
+    ours, theirs = (
+        {utterance.path.resolve() for utterance in read_speech(Path(folder).expanduser(), option)} if folder else set()
+        for folder, option in ((place, setting), (heard, "data.speech"))
+    )
+    if both := ours & theirs:
+        raise KwsError(f"{setting} and data.speech both name {min(both)}; choose by speech that training does not hear")
+    return RunningSpeech(place, config.frontend.sample_rate, config.data.cache_dir, setting, corpus.labels)
 
 
 def _start_from(spotter: KeywordSpotter, path: Path) -> None:

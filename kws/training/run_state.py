@@ -28,17 +28,19 @@ class Progress:
 
     epoch: int = 0  # epochs done
     best_accuracy: float = -1.0  # of the epoch that is kept
+    best_misses: float = 1.0  # of it, where they are counted
     stale_epochs: int = 0  # since then
     rows: list[dict[str, Any]] = field(default_factory=list)  # metrics of each epoch
     adjustment: list[float] = field(default_factory=list)  # of the next epoch (`kws.training.label_shares`)
 
     def add(self, row: dict[str, Any], keep: bool) -> None:
-        """Count an epoch with these metrics; it is kept if it is the best, or with `keep`."""
+        """Count an epoch with these metrics; kept if it misses least, uncounted if most accurate, or with `keep`."""
         self.epoch += 1
         self.rows.append(row)
         self.stale_epochs += 1
-        if keep or row["validation_accuracy"] > self.best_accuracy:
-            self.best_accuracy, self.stale_epochs = row["validation_accuracy"], 0
+        misses, accuracy = row.get("misses", 1.0), row["validation_accuracy"]
+        if keep or (-misses, accuracy) > (-self.best_misses, self.best_accuracy):
+            self.best_misses, self.best_accuracy, self.stale_epochs = misses, accuracy, 0
 
 
 @dataclass

@@ -1,14 +1,27 @@
 """Mining: the places where a model that hears tones as keywords finds them in an hour of anything else."""
 
 import numpy as np
+import pytest
 import soundfile
 import torch
 
 from kws.data.speech import RunningSpeech, SpeechLanes
-from kws.training.mining import keyword_evidence, loud_places
+from kws.evaluation.heard_false import false_alarms, keyword_evidence, misses_at
 
 RATE, FRAME = 8000, 80
 LABELS = ("_silence_", "_unknown_", "yes", "no")
+
+
+class TonesOf:
+    """Clips of "no", each as loud as its level says for as long as the window."""
+
+    def __init__(self, levels):
+        self.levels, self.labels = levels, np.full(len(levels), LABELS.index("no"))
+
+    def waveforms(self, indices):
+        clips = np.zeros((len(indices), 50 * FRAME), np.int16)
+        clips[:, 20 * FRAME : 30 * FRAME] = np.round(32767 * self.levels[indices, None])
+        return clips
 
 
 class Loud(torch.nn.Module):
@@ -42,7 +55,7 @@ def speech(tmp_path, places, seconds=400):
 
 def test_the_loudest_places_come_first(tmp_path):
     places = [(0.3, 120_000), (0.9, 1_040_000), (0.6, 2_560_000)]
-    found = loud_places(Loud(), speech(tmp_path, places), 3)
+    found = false_alarms(Loud(), speech(tmp_path, places), 3)[0]
     expected = np.array([1_040_000, 2_560_000, 120_000])
     assert ((found > expected) & (found <= expected + 10 * FRAME)).all()
 
@@ -51,8 +64,8 @@ def test_a_keyword_that_the_text_says_is_passed_over_but_in_command_mode(tmp_pat
     speech(tmp_path, [(0.9, 1_040_000)])
     (tmp_path / "speech" / "transcripts.csv").write_text('file,text\na.wav,"No, thank you"\n')
     source = RunningSpeech(tmp_path / "speech", RATE, tmp_path / "cache", "data.speech", LABELS, progress=False)
-    assert abs(int(loud_places(Loud(), source, 1, command_mode=True)[0]) - 1_040_000) <= 10 * FRAME
-    assert abs(int(loud_places(Loud(), source, 1)[0]) - 1_040_000) > 10 * FRAME
+    assert abs(int(false_alarms(Loud(), source, 1, command_mode=True)[0][0]) - 1_040_000) <= 10 * FRAME
+    assert abs(int(false_alarms(Loud(), source, 1)[0][0]) - 1_040_000) > 10 * FRAME
 
 
 def test_evidence_equals_numpy():
@@ -63,6 +76,17 @@ def test_evidence_equals_numpy():
     for t in range(30):
         mean = p[:, max(0, t - 6) : t + 1].mean(1)
         np.testing.assert_allclose(found[:, t], np.log(mean[:, 2:].max(1) / mean[:, :2].sum(1)), rtol=1e-4, atol=1e-4)
+
+
+def test_misses_are_counted_at_a_threshold_that_the_tail_of_false_alarms_gives(tmp_path):
+    """Of a hundred loud places as an exponential tail has them, and clips from soft to loud."""
+    loudness = -0.05 * np.log((np.arange(100) + 0.5) / 100) + 0.4
+    source = speech(tmp_path, [(level, 20_000 + 30_000 * i) for i, level in enumerate(loudness)])
+    levels = np.linspace(0.3, 0.99, 70)
+    clips = TonesOf(levels)
+    fa_per_hour = 30 / source.hours
+    threshold = 0.4 - 0.05 * np.log(30 / 100)  # 30 of the 100 are louder
+    assert misses_at(fa_per_hour, Loud(), source, clips) == pytest.approx((levels < threshold).mean(), abs=0.03)
 
 
 def test_half_of_the_runs_hold_a_mined_place(tmp_path):
