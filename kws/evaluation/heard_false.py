@@ -14,10 +14,12 @@ from kws.data import Clips
 from kws.data.speech import RunningSpeech
 from kws.evaluation.tail import LOUDEST, fit_tail
 from kws.model.spotter import KeywordSpotter
+from kws.recordings.speech import pause
 from kws.system.arrays import Float64, Int64
 
 LANES, BLOCK_SECONDS = 32, 5  # streams of the speech at once, and how much of each
 APART = 0.5  # s between two places, at least
+AROUND = 0.6  # s of faint noise before a clip, and after it, until a model has made up its mind
 
 
 @torch.inference_mode()
@@ -57,13 +59,17 @@ def false_alarms(
 
 @torch.inference_mode()
 def keywords_heard(spotter: KeywordSpotter, clips: Clips, batch_size: int = 128) -> Float64:
-    """How loud the keyword of each clip that holds one is heard in it, from the zero state: float64 `[N]`."""
+    """How loud the keyword of each clip that holds one is heard in it, between two pauses: float64 `[N]`."""
     names = np.array(spotter.labels)
     spoken = np.flatnonzero([is_keyword(names[label]) for label in clips.labels])
+    rate = spotter.frontend_config.sample_rate
+    quiet = np.resize(pause(rate), round(AROUND * rate / spotter.frame_length) * spotter.frame_length)
     heard = list[Tensor]()
     for indices in np.array_split(spoken, max(1, -(-len(spoken) // batch_size))):
         state = spotter.initial_state(len(indices))
-        waveform = torch.from_numpy(clips.waveforms(indices)).to(state) / 32768
+        around = np.tile(quiet, (len(indices), 1))
+        heard_whole = np.concatenate([around, clips.waveforms(indices), around], axis=1)
+        waveform = torch.from_numpy(heard_whole).to(state) / 32768
         labels = torch.from_numpy(clips.labels[indices]).to(state.device)
         keywords = nn.functional.one_hot(labels, len(names)).bool()
         others = torch.tensor([not is_keyword(name) for name in names], device=state.device).expand(len(indices), -1)
