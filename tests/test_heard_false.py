@@ -1,5 +1,7 @@
 """Mining: the places where a model that hears tones as keywords finds them in an hour of anything else."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
@@ -28,6 +30,7 @@ class Loud(torch.nn.Module):
     """A spotter whose "no" is as probable as a frame is loud."""
 
     labels, frame_length, pool_frames = LABELS, FRAME, 10
+    frontend_config = SimpleNamespace(sample_rate=RATE)
 
     def __init__(self):
         super().__init__()
