@@ -229,6 +229,7 @@ class DataConfig:
     speech: str = ""  # running speech, a folder or a table of files: whatever is said in it is `_unknown_`
     speech_share: float = 0.3  # of the lanes of a batch that hear it
     speech_run_clips: int = 3  # clips of it in a row, the state carried, before a lane hears something else
+    speech_margin: float = 0.0  # log ratio of a keyword to what is none up to which the model may be wrong in it
     speech_mined: int = 3000  # places where the model hears a keyword in it, to be heard more often; 0: none
     speech_validation: str = (
         ""  # running speech with texts: the epoch is kept that misses least at 1 false alarm an hour
@@ -250,7 +251,7 @@ class DataConfig:
                 raise KwsError(f"data.keywords holds {word!r}, which is not a word")
         above("data.clip_ms", self.clip_ms)
         _bounds("data", self, workers=(0,), train_noise_variants=(0,), train_min_clips=(0,))
-        _bounds("data", self, speech_share=(0, 0.9), speech_run_clips=(1,), speech_mined=(0,))
+        _bounds("data", self, speech_share=(0, 0.9), speech_run_clips=(1,), speech_mined=(0,), speech_margin=(0, 20))
 
 
 @dataclass

@@ -176,7 +176,7 @@ class Trainer:
                 scores = spotter.pool(logits)
                 loss = lane_loss(
                     logits, scores + adjustment, targets, running, fresh, allowed, spotter.pool_frames,
-                    options.label_smoothing,
+                    options.label_smoothing, self.config.data.speech_margin,
                 )  # fmt: skip
                 optimizer.zero_grad()
                 device.backward(loss)

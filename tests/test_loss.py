@@ -2,6 +2,7 @@
 
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,10 +24,10 @@ def flags(*lanes):
     return torch.tensor([lane in lanes for lane in range(LANES)])
 
 
-def loss(logits, running, fresh, targets=None, smoothing=0.0, said=MappingProxyType({})):
+def loss(logits, running, fresh, targets=None, smoothing=0.0, said=MappingProxyType({}), margin=0.0):
     targets = torch.arange(LANES) % LABELS if targets is None else targets
     allowed = torch.tensor([[k in (*OTHERS, said.get(lane)) for k in range(LABELS)] for lane in range(LANES)])
-    return lane_loss(logits, pooled(logits), targets, running, fresh, allowed, POOL, smoothing)
+    return lane_loss(logits, pooled(logits), targets, running, fresh, allowed, POOL, smoothing, margin)
 
 
 def test_without_running_speech_it_is_the_cross_entropy(logits):
@@ -46,6 +47,13 @@ def test_a_keyword_that_the_text_says_may_be_heard(logits):
     p = logits.softmax(-1)
     lanes = [-(p[lane, :, :2].sum(1) + p[lane, :, 3] * (lane == 4)).log().mean() for lane in range(LANES)]
     torch.testing.assert_close(loss(logits, flags(*range(LANES)), flags(), said={4: 3}), sum(lanes) / LANES)
+
+
+def test_a_margin_multiplies_what_is_allowed(logits):
+    odds = logits.exp()
+    none = odds[..., :2].sum(-1) * np.exp(3)
+    lanes = -(none / (none + odds[..., 2:].sum(-1))).log().mean(1)
+    torch.testing.assert_close(loss(logits, flags(*range(LANES)), flags(), margin=3), lanes.mean())
 
 
 def test_targets_may_be_distributions(logits):

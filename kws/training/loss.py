@@ -15,22 +15,25 @@ def lane_loss(
     allowed: Tensor,
     pool_frames: int,
     label_smoothing: float = 0.0,
+    margin: float = 0.0,
 ) -> Tensor:
     """The mean over lanes of their cross-entropy.
 
     Of a lane that hears a clip: between its pooled `scores` `[B, K]` and its target, a label int64 `[B]` or a
     distribution `[B, K]`. Of a `running` lane, bool `[B]`: the mean over the frames of `logits` `[B, T, K]` of
     `-log p(allowed)`, the lane's `allowed` labels, bool `[B, K]`, together: those that are no keywords, for nobody
-    knows which frames are pauses, and keywords that its text says, for nobody knows when. A `fresh` one, which still
-    remembers the clip before, is judged by its last `pool_frames` alone.
+    knows which frames are pauses, and keywords that its text says, for nobody knows when. They are
+    granted `margin`: a frame weighs little before a keyword's log ratio to them comes near it. A `fresh` lane, which
+    still remembers the clip before, is judged by its last `pool_frames` alone.
     """
     clips = nn.functional.cross_entropy(
         scores[~running], targets[~running], label_smoothing=label_smoothing, reduction="sum"
     )
     if not running.any():
         return clips / len(scores)
-    forbidden = ~allowed[running][:, None]
-    surprise = -logits[running].log_softmax(dim=-1).masked_fill(forbidden, -torch.inf).logsumexp(dim=-1)
+    granted = allowed[running][:, None]
+    p = (logits[running] + margin * granted).log_softmax(dim=-1)
+    surprise = -p.masked_fill(~granted, -torch.inf).logsumexp(dim=-1)
     early = torch.arange(logits.shape[1], device=logits.device) < logits.shape[1] - pool_frames
     judged = ~(fresh[running][:, None] & early)
     return (clips + ((surprise * judged).sum(1) / judged.sum(1)).sum()) / len(scores)
