@@ -6,8 +6,9 @@ done is kept under runs/models and hours: started again, it goes on where it was
 
 DIR holds tables (file, text) of what training hears and what it does not: train.csv and check.csv, and for speech
 calibrate.csv, which thresholds are chosen on (scripts/split_speech.py makes them, by speaker). `--music DIR`: music to
-count false alarms in. Options: --models gsc12,gsc12_tiny, --seeds 0,1,2, --jobs N (trainings at once, one thread each;
-default: one per core), --dry (leaves kws/models as it is). The rest are overrides of the data, e.g. data.root=DIR.
+count false alarms in. Options: --models gsc12,gsc12_tiny,gsc35, --seeds 0,1,2, --jobs N (trainings at
+once, one thread each; default: one per core), --dry (leaves kws/models as it is). The rest are overrides of the data,
+e.g. data.root=DIR.
 """
 
 from __future__ import annotations
@@ -21,12 +22,26 @@ import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kws.runtime.onnx_model import SpotterModel
 
 RUNS, HOURS, SHIPPED = Path("runs/models"), Path("hours"), Path("kws/models")
-MODELS = ("gsc12", "gsc12_tiny")  # the second learns from the first, of the first seed
+
+
+class Recipe(NamedTuple):
+    """What a model is made from beside `configs/experiment/NAME.yaml`."""
+
+    words: str = ""  # ending of the recording sets that hold its words
+    data: tuple[str, ...] = ()  # overrides that name them
+    teacher: str = ""  # another model, of the first seed
+
+
+MODELS = {
+    "gsc12": Recipe(),
+    "gsc12_tiny": Recipe(teacher="gsc12"),
+    "gsc35": Recipe(words="35", data=("data.label_set=own",)),
+}
 PRECISIONS = {"": "float32", "_int8": "int8"}  # ending of the file's name
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
@@ -48,25 +63,25 @@ def main() -> None:
         "far": ["echo_probability=1", f"rir_dir={options.rooms / 'check.csv'}"],
     }
     sets = {name: ["recipe=commands", *choices] for name, choices in {"near": [], **hard}.items()}
-    for name, choices in {"train": ["recipe=training"], **sets}.items():
-        once(HOURS / name, "kws.make_stream", f"output={HOURS / name}", *choices, *options.overrides)
+    for words, data in {MODELS[model].words: MODELS[model].data for model in options.models}.items():
+        for name, choices in {"train": ["recipe=training"], **sets}.items():
+            place = HOURS / f"{name}{words}"
+            once(place, "kws.make_stream", f"output={place}", *choices, *data, *options.overrides)
     figures: dict[str, Any] = {"seeds": {}}
     for model in options.models:
-        teacher = RUNS / f"{MODELS[0]}-{options.seeds[0]}" / "best.safetensors" if model == MODELS[1] else None
         with ThreadPoolExecutor(options.jobs) as pool:
-            rows = list(pool.map(lambda seed: train(model, seed, teacher, options), options.seeds))  # noqa: B023
+            rows = list(pool.map(lambda seed: train(model, seed, options), options.seeds))  # noqa: B023
         figures["seeds"][model] = rows
         best = min(rows, key=lambda row: row["misses"]["1"])
         for ending in PRECISIONS:
             file = RUNS / f"{model}-{best['seed']}" / f"{model}{ending}.onnx"
-            figures[file.name] = {"seed": best["seed"], **measure(file, options)}
+            figures[file.name] = {"seed": best["seed"], **measure(model, file, options)}
     (RUNS / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
     print("\n".join(card(figures)))
     if not options.dry:
-        for file in (name for name in figures if name.endswith(".onnx")):
-            shutil.copy(
-                RUNS / f"{file.removesuffix('.onnx').removesuffix('_int8')}-{figures[file]['seed']}" / file, SHIPPED
-            )
+        for name in (name for name in figures if name.endswith(".onnx")):
+            model = name.removesuffix(".onnx").removesuffix("_int8")
+            shutil.copy(RUNS / f"{model}-{figures[name]['seed']}" / name, SHIPPED)
         path = SHIPPED / "MODEL_CARD.md"
         before, _, rest = path.read_text().partition(BEGIN)
         path.write_text(before + BEGIN + "\n".join(card(figures)) + "\n" + END + rest.partition(END)[2])
@@ -87,14 +102,15 @@ def once(product: Path, module: str, *arguments: str) -> None:
         sys.exit(f"{module} failed; the reason is at the end of {log}")
 
 
-def train(model: str, seed: int, teacher: Path | None, options: argparse.Namespace) -> dict[str, Any]:
+def train(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train, export, score and calibrate one seed: a row of accuracies on validation, and of misses."""
-    folder = RUNS / f"{model}-{seed}"
+    folder, recipe = RUNS / f"{model}-{seed}", MODELS[model]
     heard = {"data.speech": options.speech, "augment.noise_dir": options.noise, "augment.rir_dir": options.rooms}
     choices = [f"{option}={place / 'train.csv'}" for option, place in heard.items()]
     choices += [f"data.speech_validation={options.speech / 'calibrate.csv'}"]
-    choices += [f"experiment={model}", f"seed={seed}", f"data.train_recordings={HOURS / 'train'}"]
-    choices += [f"distillation.teacher={teacher}"] if teacher else []
+    choices += [f"experiment={model}", f"seed={seed}", f"data.train_recordings={HOURS / f'train{recipe.words}'}"]
+    if recipe.teacher:
+        choices += [f"distillation.teacher={RUNS / f'{recipe.teacher}-{options.seeds[0]}' / 'best.safetensors'}"]
     places = ["trainer.threads=1", f"run_dir={folder}", "resume=true"]
     once(folder / "result.json", "kws.train", *choices, *options.overrides, *places)
     row: dict[str, Any] = {"seed": seed, "seconds": read(folder / "result.json")["seconds"]}
@@ -103,9 +119,9 @@ def train(model: str, seed: int, teacher: Path | None, options: argparse.Namespa
         once(bare, "kws.export", str(folder / "best.safetensors"), "--precision", precision,
              "--hops-per-step", "4", "--licence", "CC-BY-4.0", "--output", str(bare))  # fmt: skip
         speech = ["--speech", str(options.speech / "calibrate.csv")]
-        once(file, "kws.calibrate", str(bare), str(HOURS / "near"), *speech, "--output", str(file))
+        once(file, "kws.calibrate", str(bare), str(HOURS / f"near{recipe.words}"), *speech, "--output", str(file))
         report = folder / f"{file.stem}-validation" / "report.json"
-        source = ["data=speech_commands", *options.overrides]
+        source = ["data=speech_commands", *recipe.data, *options.overrides]
         once(report, "kws.evaluate", f"model={file}", f"output={report.parent}", *source)
         scores = read(report)["accuracy"]
         row[f"isolated{ending}"] = scores["isolated"]["accuracy"]
@@ -117,10 +133,10 @@ def train(model: str, seed: int, teacher: Path | None, options: argparse.Namespa
     return row
 
 
-def measure(file: Path, options: argparse.Namespace) -> dict[str, Any]:
+def measure(model: str, file: Path, options: argparse.Namespace) -> dict[str, Any]:
     """What becomes of a file's promises in speech, rooms and noise that neither training nor thresholds heard."""
-    heard: dict[str, list[str]] = {name: [str(HOURS / name)] for name in ("noise", "far")}
-    heard["near"] = [str(HOURS / "near"), "--speech", str(options.speech / "check.csv")]
+    heard = {name: [str(HOURS / f"{name}{MODELS[model].words}")] for name in ("near", "noise", "far")}
+    heard["near"] += ["--speech", str(options.speech / "check.csv")]
     if options.music:
         heard["music"] = ["--speech", str(options.music)]
     found: dict[str, Any] = {}
@@ -199,13 +215,12 @@ def card(figures: dict[str, Any]) -> list[str]:
     heads = f"file | promised FA/h | heard | near | noise | far{music} | delay ms, median and 95th"
     lines += table(heads, (row for file in files for row in kept(file)))
     lines += ["By word, at the default: misses near the microphone, % (false alarms heard):", ""]
-    words = list(figures[files[0]]["keywords"])
+    points = [figures[file]["keywords"] for file in files]
     by_word = [
-        [f"`{file}`"]
-        + [f"{100 * point['frr']:.1f} ({point['false_alarms']})" for point in figures[file]["keywords"].values()]
-        for file in files
+        [word] + [f"{100 * of[word]['frr']:.1f} ({of[word]['false_alarms']})" if word in of else "" for of in points]
+        for word in dict.fromkeys(word for of in points for word in of)
     ]
-    lines += table(f"file | {' | '.join(words)}", by_word)
+    lines += table(f"word | {' | '.join(f'`{file}`' for file in files)}", by_word)
     return lines[:-1]
 
 
