@@ -23,7 +23,7 @@ from tiny_onnx import say, write_tiny
 
 from kws.errors import KwsError
 from kws.runtime.detector import Detector, DetectorConfig, pool_posteriors
-from kws.scan.processes import Event, scan_parts
+from kws.scan.processes import scan_parts
 from kws.scan.progress import Progress
 from kws.scan.results import Results
 from kws.scan.scanner import Scanner, Settings, Tally, fingerprint
@@ -306,7 +306,7 @@ def wait_for(condition: object, seconds: float = 60) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
 @pytest.mark.parametrize("victim", ["worker", "driver", "group"])
 def test_killed_and_resumed_nothing_is_lost_or_doubled(tmp_path: Path, model: Path, victim: str) -> None:
-    said = write_archive(tmp_path / "in", 40, "ynxy" * 8)
+    said = write_archive(tmp_path / "in", 24, "ynxy" * 4)
     output = tmp_path / "out"
 
     def kept() -> int:
@@ -329,10 +329,10 @@ def test_killed_and_resumed_nothing_is_lost_or_doubled(tmp_path: Path, model: Pa
         resumed = start(tmp_path / "in", output, model, "--resume")
         said_so, _ = resumed.communicate(timeout=120)
         assert resumed.returncode == 0, said_so
-        assert "of 40 files are finished" in said_so
+        assert "of 24 files are finished" in said_so
         for path in output.glob("files/*"):
             assert path.read_bytes() == before.get(path, path.read_bytes())
-    assert len(rows(output, "files")) == 40
+    assert len(rows(output, "files")) == 24
     assert heard(output) == said
     assert not list(output.rglob("*.partial*"))
 
@@ -351,19 +351,16 @@ def test_a_file_that_kills_its_process_is_a_row(tmp_path: Path, model: Path, mon
         "os.fsencode = deadly\n"
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "hook"), os.environ.get("PYTHONPATH", "")]))
-    results = Results(tmp_path / "out", "jsonl")
+    part = Part(list_sources([str(tmp_path / "in")]))
     settings = Settings(str(model), fingerprint(model), "onnxruntime")
-    with results.begin({"model": settings.model, "model_path": ""}, False) as lock:
-        part = Part(list_sources([str(tmp_path / "in")]))
-        tallies = [event.tally for event in scan_parts(settings, results, [part], 1, lock) if event.is_done]
-    assert sum(tally.files for tally in tallies) == 2
-    assert sum(tally.failures for tally in tallies) == 1
-    errors = {row["path"]: row["error"] for row in rows(tmp_path / "out", "files")}
+    (found,) = (event.found for event in scan_parts(settings, [part], 1) if event.found)
+    assert (found.tally.files, found.tally.failures) == (2, 1)
+    errors = {row["path"]: row["error"] for row in found.files}
     assert "ended the process that read it" in errors.pop(deadly)
     assert set(errors.values()) == {None}
-    assert {path: found for path, found in heard(tmp_path / "out").items() if path != deadly} == {
-        path: words for path, words in said.items() if path != deadly
-    }
+    assert [(row["path"], row["keyword"]) for row in found.detections] == [
+        (path, word) for path, words in said.items() if path != deadly for word in words
+    ]
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_part(
@@ -372,8 +369,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_part(
     write_archive(tmp_path / "in", 2)
     results = Results(tmp_path / "out", "jsonl")
     settings = Settings(str(model), fingerprint(model), "onnxruntime")
+    part = Part(list_sources([str(tmp_path / "in")]))
+    found = Scanner(settings).scan(part)
     with results.begin({"model": settings.model, "model_path": ""}, False):
-        scanner = Scanner(settings, results)
         written = Path.write_text
 
         def full(path: Path, *given: object, **options: object) -> int:
@@ -384,7 +382,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_a_part(
 
         monkeypatch.setattr(Path, "write_text", full)
         with pytest.raises(OSError, match=r"no space is left for .*--resume"):
-            scanner.scan(Part(list_sources([str(tmp_path / "in")])))
+            results.write(part, found.detections, found.files)
     monkeypatch.undo()
     assert not list((tmp_path / "out" / "files").iterdir())
     done_before = {"model": settings.model, "model_path": ""}
@@ -399,7 +397,7 @@ def test_progress_counts_a_part_that_is_begun_again_once() -> None:
     progress.update(0, Tally(files=1, seconds=3600, detections=5, size=250), False)
     assert to.getvalue() == "1 of 4 files, 1.00 h of audio, 59 x real time, 5 detections, 0 failures, 0:03:03 left\n"
     progress.update(0, Tally(), False)  # its process died
-    progress.update(*Event(0, Tally(2, 1, 7200, 7, 500), True))
+    progress.update(0, Tally(2, 1, 7200, 7, 500), True)
     now[0] = 100.0
     progress.update(1, Tally(size=500), False)
     progress.finish()

@@ -38,8 +38,7 @@ def scan(
     """
     kept = {"model": settings.model, "model_path": settings.model_path, "engine": settings.engine}
     what = {"detector": settings.detector, "keywords": list(settings.keywords), "min_score": settings.min_score}
-    lock = results.begin({**kept, **what}, resume)
-    with lock:
+    with results.begin({**kept, **what}, resume):
         skip = [results.folder, *([clips] if clips else [])]
         sources = [source for source in list_sources(given, skip) if in_shard(source.name, *results.shard)]
         finished = results.finished()
@@ -48,8 +47,10 @@ def scan(
             print(f"{len(sources) - len(left):,} of {len(sources):,} files are finished", file=sys.stderr, flush=True)
         progress = Progress(len(left), sum(source.size for source in left))
         if left:
-            for event in scan_parts(settings, results, parts(left, workers), workers, lock):
-                progress.update(*event)
+            for event in scan_parts(settings, parts(left, workers), workers):
+                if event.part is not None and event.found is not None:
+                    results.write(event.part, event.found.detections, event.found.files)
+                progress.update(event.worker, event.tally, event.found is not None)
             progress.finish()
         summary = summarise(results, score)
         write_summary(results, summary)

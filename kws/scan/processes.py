@@ -1,7 +1,7 @@
 """The engine of one machine: processes that scan parts, watched, replaced when they die. Standard library only.
 
-A process reads parts as JSON lines on standard input and answers in JSON lines. It ends at once when its driver does:
-then its standard input ends.
+A process reads parts as JSON lines on standard input and answers with their rows in JSON lines. It ends at once when
+its driver does: then its standard input ends.
 """
 
 from __future__ import annotations
@@ -14,49 +14,70 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from kws.errors import KwsError
-from kws.scan.results import Results
-from kws.scan.scanner import Scanner, Settings, Tally, file_row
+from kws.scan.scanner import Scanned, Scanner, Settings, Tally, file_row
 from kws.scan.sources import Part, Source
 from kws.system.jobs import PACKAGE_PARENT
 
 COMMAND = "from kws.scan.processes import serve; serve()"
+STOP_POLL = 0.2  # s between two looks whether a scan was stopped
 
 
 class Event(NamedTuple):
-    """What an engine tells: where `worker` is in its part, or, with `is_done`, that the part's rows are kept."""
+    """What an engine tells: where `worker` is in its part, or what it found in the whole of it."""
 
     worker: int
     tally: Tally
-    is_done: bool
+    part: Part | None = None
+    found: Scanned | None = None
 
 
 class _Died(Exception):
     """A process ended in the middle of a part."""
 
 
-def scan_parts(
-    settings: Settings, results: Results, parts: Sequence[Part], workers: int, lock: IO[bytes]
-) -> Iterator[Event]:
-    """Scan all parts by `workers` processes; events as they come. lock: of the results, inherited by the processes.
+def scan_parts(settings: Settings, parts: Sequence[Part], workers: int) -> Iterator[Event]:
+    """Scan all parts by `workers` processes; events as they come. They wait while nobody takes their events.
 
-    A part whose process dies is scanned again, then by halves: a file that kills its process alone becomes a row.
-    Raises what stops the scan: `OSError` where rows cannot be written, `KwsError` where the model cannot be run.
+    Raises `KwsError` where the model cannot be run.
     """
-    events: queue.Queue[Event | BaseException | None] = queue.Queue()
+    count = min(workers, len(parts))
+    events: queue.Queue[Event | BaseException | None] = queue.Queue(count)
     waiting: queue.SimpleQueue[Part] = queue.SimpleQueue()
     for part in parts:
         waiting.put(part)
-    crew = [_Worker(number, settings, results, lock, waiting, events) for number in range(min(workers, len(parts)))]
-    for worker in crew:
-        worker.thread.start()
-    running = len(crew)
+    stopped = threading.Event()
+    crew = [PartProcess(settings) for _ in range(count)]
+
+    def tell(event: Event | BaseException | None) -> None:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                events.put(event, timeout=STOP_POLL)
+                break
+
+    def work(number: int) -> None:
+        try:
+            while not stopped.is_set():
+                try:
+                    part = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                found = crew[number].scan(part, lambda tally: tell(Event(number, tally)))
+                tell(Event(number, found.tally, part, found))
+            crew[number].close()
+            tell(None)
+        except BaseException as error:
+            tell(error)
+
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    running = count
     try:
         while running:
             event = events.get()
@@ -67,63 +88,63 @@ def scan_parts(
             else:
                 yield event
     finally:
-        for worker in crew:
-            worker.stop()
+        stopped.set()
+        for process in crew:
+            process.stop()
+        for thread in threads:
+            thread.join()
 
 
-class _Worker:
-    """A process and the thread that talks to it."""
+class PartProcess:
+    """A process that scans one part after another, started when there is one and again when it died."""
 
-    def __init__(
-        self, number: int, settings: Settings, results: Results, lock: IO[bytes], waiting: Any, events: Any
-    ) -> None:
-        self.number, self.settings, self.results, self.lock = number, settings, results, lock
-        self.waiting, self.events = waiting, events
-        self.thread = threading.Thread(target=self._run, daemon=True)
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is started yet."""
+        self.settings = settings
         self._guard, self._stopped = threading.Lock(), False
         self._process: subprocess.Popen[str] | None = None
 
+    def scan(self, part: Part, report: Callable[[Tally], None] = lambda tally: None, deaths: int = 0) -> Scanned:
+        """What a part holds. report: as that of `Scanner.scan`.
+
+        A part whose process dies is scanned again, then by halves: a file that kills its process alone becomes a row.
+        Raises `KwsError` where the model cannot be run.
+        """
+        try:
+            return self._converse(part, report)
+        except _Died as died:
+            self.close()
+            if self._stopped:
+                raise
+            if deaths == 0:
+                return self.scan(part, report, 1)
+            if len(part.sources) > 1:
+                first, second = (self.scan(half, report, 1) for half in part.halves())
+                return first.joined(second)
+            (source,) = part.sources
+            error = f"{source.name} cannot be read: it ended the process that read it, twice ({died})"
+            row = file_row(source.name, None, self.settings.model, error)
+            return Scanned(Tally(files=1, failures=1, size=source.size), [], [row])
+
     def stop(self) -> None:
-        """End the process, whatever it is doing, and the thread."""
+        """End the process, whatever it is doing; another thread may be in `scan`."""
         with self._guard:
             self._stopped = True
             if self._process is not None:
                 self._process.kill()
-        self.thread.join()
 
-    def _run(self) -> None:
-        try:
-            while not self._stopped:
-                try:
-                    part = self.waiting.get_nowait()
-                except queue.Empty:
-                    break
-                self._scan(part)
-            self._end()
-            self.events.put(None)
-        except BaseException as error:
-            self._end()
-            self.events.put(error)
-
-    def _scan(self, part: Part, deaths: int = 0) -> None:
-        try:
-            tally = self._converse(part)
-        except _Died as died:
-            self._end()
-            if self._stopped:
-                return None
-            if deaths == 0:
-                return self._scan(part, 1)
-            if len(part.sources) > 1:
-                for half in part.halves():
-                    self._scan(half, 1)
-                return None
-            (source,) = part.sources
-            error = f"{source.name} cannot be read: it ended the process that read it, twice ({died})"
-            self.results.write(part, [], [file_row(source.name, None, self.settings.model, error)])
-            tally = Tally(files=1, failures=1, size=source.size)
-        self.events.put(Event(self.number, tally, True))
-        return None
+    def close(self) -> None:
+        """End the process, which has nothing to do or is dead."""
+        with self._guard:
+            process, self._process = self._process, None
+        if process is not None:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+            self._said.close()
 
     def _start(self) -> subprocess.Popen[str]:
         environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
@@ -139,10 +160,8 @@ class _Worker:
                 stderr=self._said,
                 env=environment,
                 encoding="utf-8",
-                pass_fds=() if os.name == "nt" else (self.lock.fileno(),),
             )
-        results = {"folder": str(self.results.folder), "form": self.results.form, "shard": self.results.shard}
-        self._say(process, {"settings": asdict(self.settings), "results": results})
+        self._say(process, asdict(self.settings))
         return process
 
     def _say(self, process: subprocess.Popen[str], message: dict[str, Any]) -> None:
@@ -151,20 +170,20 @@ class _Worker:
             process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
 
-    def _converse(self, part: Part) -> Tally:
+    def _converse(self, part: Part, report: Callable[[Tally], None]) -> Scanned:
         process = self._process or self._start()
         self._say(process, {"sources": part.sources})
         assert process.stdout is not None
         for line in process.stdout:
+            if not line.endswith("\n"):
+                break  # it died while it spoke
             message = json.loads(line)
             if "error" in message:
-                if message["errno"] is None:
-                    raise KwsError(message["error"])
-                raise OSError(message["errno"], message["error"])
+                raise KwsError(message["error"])
             tally = Tally(**message["tally"])
-            if message["done"]:
-                return tally
-            self.events.put(Event(self.number, tally, False))
+            if "files" in message:
+                return Scanned(tally, message["detections"], message["files"])
+            report(tally)
         raise _Died(self._last_words(process))
 
     def _last_words(self, process: subprocess.Popen[str]) -> str:
@@ -172,19 +191,6 @@ class _Worker:
         self._said.seek(max(self._said.seek(0, os.SEEK_END) - 2000, 0))
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return f"signal {-status}" if status < 0 else f"status {status}: {lines[-1] if lines else 'no reason given'}"
-
-    def _end(self) -> None:
-        """Close the process, which has nothing to do or is dead."""
-        with self._guard:
-            process, self._process = self._process, None
-        if process is not None:
-            if process.stdin is not None:
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-            process.wait()
-            assert process.stdout is not None
-            process.stdout.close()
-            self._said.close()
 
 
 def serve() -> None:
@@ -203,18 +209,9 @@ def serve() -> None:
         print(json.dumps(message), flush=True)
 
     try:
-        given = json.loads(lines.get())
-        results = given["results"]
-        scanner = Scanner(
-            Settings(**given["settings"]),
-            Results(Path(results["folder"]), results["form"], tuple(results["shard"])),
-        )
+        scanner = Scanner(Settings(**json.loads(lines.get())))
         while True:
             part = Part([Source(*source) for source in json.loads(lines.get())["sources"]])
-            tally = scanner.scan(part, lambda tally: say({"tally": asdict(tally), "done": False}))
-            say({"tally": asdict(tally), "done": True})
-    except OSError as error:
-        reason = error.strerror or str(error)
-        say({"error": f"{error.filename}: {reason}" if error.filename else reason, "errno": error.errno})
-    except KwsError as error:
-        say({"error": str(error), "errno": None})
+            say(asdict(scanner.scan(part, lambda tally: say({"tally": asdict(tally)}))))
+    except (KwsError, OSError) as error:
+        say({"error": str(error)})

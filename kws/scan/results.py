@@ -6,15 +6,13 @@
 
 A part's rows of detections are written first, its rows of files second, each under a temporary name and renamed. So
 the rows of files are the ledger: a file that has one is finished, and detections of a part without one are left over
-from a process that was killed, and removed. One lock for each shard is held by its driver and inherited by the
-driver's processes: nobody goes on while one of them may still write.
+from a process that was killed, and removed. The driver alone writes, under a lock for each shard.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -43,11 +41,10 @@ DETECTIONS = {
     "model": "string",
 }
 TABLES = {"detections": DETECTIONS, "files": FILES}  # in the order of writing
-PATIENCE = 10.0  # s that an earlier scan's processes have to end
 
 
 class Results:
-    """The results of one scan, or of one shard of it. Any number of processes may write parts."""
+    """The results of one scan, or of one shard of it."""
 
     def __init__(self, folder: Path, form: str, shard: tuple[int, int] = (1, 1)) -> None:
         """shard: index from 1, count."""
@@ -55,7 +52,7 @@ class Results:
         self._prefix = f"part-{shard[0]}-of-{shard[1]}-"
 
     def begin(self, settings: dict[str, Any], resume: bool) -> IO[bytes]:
-        """Claim the folder for a scan with these settings: the lock, to be held (and inherited) while it is written to.
+        """Claim the folder for a scan with these settings: the lock, to be held while it is written to.
 
         Raises `KwsError` if it holds results and `resume` is not set, results of another scan, or one is running.
         """
@@ -124,19 +121,14 @@ class Results:
 
 
 def _locked(path: Path) -> IO[bytes]:
-    """The file `path`, open and locked until it and all its heirs are closed. Raises `KwsError` if that takes long."""
+    """The file `path`, open and locked until it is closed. Raises `KwsError` if another process holds it."""
     file = path.open("ab")
-    if os.name == "nt":
-        return file  # no lock: there, a killed driver's processes end with the part they are at
-    import fcntl
+    if os.name != "nt":  # which has no such locks
+        import fcntl
 
-    end = time.monotonic() + PATIENCE
-    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() > end:
-                raise KwsError(f"another scan writes to {path.parent}; wait for it or give another --output") from None
-            time.sleep(0.1)
-        else:
-            return file
+            file.close()
+            raise KwsError(f"another scan writes to {path.parent}; wait for it or give another --output") from None
+    return file

@@ -18,7 +18,6 @@ from kws.audio.suffixes import SUFFIXES
 from kws.c.choice import load_model
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, DetectorConfig
-from kws.scan.results import Results
 from kws.scan.sources import TARS, Part, Source, name_of, path_of
 from kws.scan.spotter import RankingSpotter
 from kws.scan.tables import Row
@@ -55,17 +54,33 @@ class Tally:
             setattr(self, name, getattr(self, name) + value)
 
 
+@dataclass
+class Scanned:
+    """What was found in a part: the rows of both tables."""
+
+    tally: Tally
+    detections: list[Row]
+    files: list[Row]
+
+    def joined(self, other: Scanned) -> Scanned:
+        """The same of two parts."""
+        tally = Tally()
+        for each in (self, other):
+            tally.add(each.tally)
+        return Scanned(tally, self.detections + other.detections, self.files + other.files)
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of a model's file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class Scanner:
-    """A loaded model and the results that it writes to."""
+    """A loaded model and what is sought with it."""
 
-    def __init__(self, settings: Settings, results: Results) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises `ModelError` if the model cannot be run, or is not the one that the settings mean."""
-        self.settings, self.results = settings, results
+        self.settings = settings
         path = Path(settings.model_path)
         if fingerprint(path) != settings.model:
             raise ModelError(f"{path} was replaced while it was used; scan again with one model")
@@ -73,14 +88,13 @@ class Scanner:
         config = model.detector if settings.detector is None else DetectorConfig.from_dict(settings.detector)
         self._spotter, self._rate = RankingSpotter(model, config), model.sample_rate
 
-    def scan(self, part: Part, report: Callable[[Tally], None] = lambda tally: None) -> Tally:
-        """Scan a part and keep its rows. report: is told of progress, at least every ten minutes of audio.
+    def scan(self, part: Part, report: Callable[[Tally], None] = lambda tally: None) -> Scanned:
+        """The rows of a part. report: is told of progress, at least every ten minutes of audio.
 
-        Raises `OSError` if rows cannot be written; what is wrong with an audio file is in its row.
+        What is wrong with an audio file is in its row.
         """
-        detections: list[Row] = []
-        files: list[Row] = []
-        done = Tally()
+        found = Scanned(Tally(), [], [])
+        done, detections, files = found.tally, found.detections, found.files
         for source in part.sources:
             before = done.size
             for audio in _audio_in(source):
@@ -89,8 +103,7 @@ class Scanner:
                 done.failures += files[-1]["error"] is not None
                 report(done)
             done.size = before + source.size
-        self.results.write(part, detections, files)
-        return done
+        return found
 
     def _file(
         self, audio: Audio, detections: list[Row], done: Tally, source: Source, report: Callable[[Tally], None]
