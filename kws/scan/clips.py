@@ -6,15 +6,16 @@ import hashlib
 import os
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import soundfile
 
 from kws.audio.files import open_audio
 from kws.errors import KwsError
+from kws.scan.buckets import is_remote, open_remote
 from kws.scan.scanner import INSIDE
-from kws.scan.sources import path_of
+from kws.scan.sources import TARS, path_of
 from kws.scan.tables import Row
 from kws.system.atomic import whole_file
 
@@ -56,11 +57,16 @@ def write_clips(folder: Path, detections: list[Row]) -> list[str]:
 @contextmanager
 def _opened(name: str) -> Iterator[soundfile.SoundFile]:
     archive, inside, member = name.partition(INSIDE)
-    if not inside:
-        with open_audio(path_of(name)) as sound:
-            yield sound
-    else:
-        with tarfile.open(path_of(archive), "r:*") as tar:
+    if not archive.lower().endswith(TARS):
+        archive, inside = name, ""
+    with open_remote(archive) if is_remote(archive) else nullcontext() as file:
+        if not inside:
+            with open_audio(path_of(name) if file is None else name, file) as sound:
+                yield sound
+            return
+        if file is None and not os.path.isfile(path_of(archive)):
+            raise KwsError(f"{archive} does not exist")
+        with tarfile.open(None if file else path_of(archive), "r:*", file) as tar:
             while (found := tar.next()) is not None and found.name != path_of(member):
                 pass  # not getmember, which reads to the end: that may be damaged
             if found is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,11 +19,13 @@ from kws.audio.suffixes import SUFFIXES
 from kws.c.choice import load_model
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detection, DetectorConfig
+from kws.scan.buckets import failure, is_remote, open_remote
 from kws.scan.sources import TARS, Part, Source, name_of, path_of
 from kws.scan.spotter import RankingSpotter
 from kws.scan.tables import Row
 
 UNREADABLE = (tarfile.TarError, zlib.error, EOFError, OSError)  # what reading a damaged tar file raises
+AHEAD = 4  # files
 INSIDE = "::"  # between a tar file's name and its member's
 
 
@@ -95,14 +98,16 @@ class Scanner:
         """
         found = Scanned(Tally(), [], [])
         done, detections, files = found.tally, found.detections, found.files
-        for source in part.sources:
+        for source, file in _opened(part.sources):
             before = done.size
-            for audio in _audio_in(source):
+            for audio in _audio_in(source, file):
                 files.append(self._file(audio, detections, done, source, report))
                 done.files += 1
                 done.failures += files[-1]["error"] is not None
                 report(done)
             done.size = before + source.size
+            if file is not None:
+                file.close()
         return found
 
     def _file(
@@ -159,22 +164,36 @@ class Audio:
     @contextmanager
     def open(self) -> Iterator[soundfile.SoundFile]:
         """The file at its start. Raises `AudioError`."""
-        with open_audio(path_of(self.name) if self.file is None else self.name, self.file) as sound:
-            yield sound
+        try:
+            with open_audio(path_of(self.name) if self.file is None else self.name, self.file) as sound:
+                yield sound
+        finally:
+            if reason := failure(self.file):
+                raise AudioError(f"{self.name} cannot be read: {reason}")
 
 
-def _audio_in(source: Source) -> Iterator[Audio]:
+def _opened(sources: Sequence[Source]) -> Iterator[tuple[Source, BinaryIO | None]]:
+    """Each source and, if it lies elsewhere, its file: opened some files ahead, for that takes its time."""
+    ahead: deque[tuple[Source, BinaryIO | None]] = deque()
+    for source in sources:
+        ahead.append((source, open_remote(source.name) if is_remote(source.name) else None))
+        if len(ahead) > AHEAD:
+            yield ahead.popleft()
+    yield from ahead
+
+
+def _audio_in(source: Source, file: BinaryIO | None) -> Iterator[Audio]:
     if source.error or not source.name.lower().endswith(TARS):
-        yield Audio(source.name, error=source.error)
+        yield Audio(source.name, file=file, error=source.error)
     else:
-        yield from _members(source.name)
+        yield from _members(source.name, file)
 
 
-def _members(name: str) -> Iterator[Audio]:
+def _members(name: str, opened: BinaryIO | None) -> Iterator[Audio]:
     """The audio files of a tar file, one after the other; if it is damaged or holds none, a last one that says so."""
     found, member = 0, None
     try:
-        with tarfile.open(path_of(name), "r:*") as tar:
+        with tarfile.open(None if opened else path_of(name), "r:*", opened) as tar:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
                 file = tar.extractfile(member) if member.isfile() else None
@@ -188,5 +207,5 @@ def _members(name: str) -> Iterator[Audio]:
             elif not found:
                 yield Audio(name, name, error=f"{name} holds no audio file")
     except UNREADABLE as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = failure(opened) or getattr(error, "strerror", None) or error
         yield Audio(name, name, error=f"{name} cannot be read after {found} audio files: {reason}")

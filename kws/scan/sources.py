@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import glob
 import hashlib
+import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from kws.audio.suffixes import SUFFIXES
 from kws.errors import KwsError
+from kws.scan.buckets import is_remote, list_remote, open_remote, sizes
 from kws.scan.tables import read_column
 
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -23,7 +26,10 @@ PARTS_PER_WORKER = 8  # at least, so that all end together
 
 
 class Source(NamedTuple):
-    """One file of the archive: its name (see `name_of`), its bytes, and why it cannot be read where that is known."""
+    """One file of the archive: its name (see `name_of`), its bytes, and why it cannot be read where that is known.
+
+    A file elsewhere than on this machine is named by its URI.
+    """
 
     name: str
     size: int
@@ -48,8 +54,9 @@ def list_sources(given: Sequence[str], skip: Iterable[Path] = ()) -> list[Source
     """The files of all that is `given`, each once, in a fixed order: found, not opened.
 
     given: folders (all below them, but for those of `skip`), patterns, manifests (CSV or parquet with a column `path`;
-    relative paths begin at the manifest's folder), audio files, tar files. A folder that cannot be listed and a file
-    that a manifest names in vain are sources too. Raises `KwsError` for what is not there or holds no audio.
+    relative paths begin at the manifest's folder), audio files, tar files; here or, by URI, elsewhere. A folder that
+    cannot be listed and a file that a manifest names in vain are sources too. Raises `KwsError` for what is not there
+    or holds no audio.
     """
     skipped = {str(path.absolute()) for path in skip}
     found: dict[str, Source] = {}
@@ -63,6 +70,13 @@ def list_sources(given: Sequence[str], skip: Iterable[Path] = ()) -> list[Source
 
 
 def _sources(given: str, skipped: set[str]) -> Iterator[Source]:
+    if is_remote(given):
+        for name, size in list_remote(given, (*SUFFIXES, *TARS, *MANIFESTS)).items():
+            if not name.lower().endswith(MANIFESTS):
+                yield Source(name, size)
+            elif name == given:
+                yield from _manifest(name)
+        return
     path = os.path.abspath(given)
     if os.path.isdir(path):
         yield from _walk(path, skipped)
@@ -101,23 +115,38 @@ def _walk(folder: str, skipped: set[str]) -> Iterator[Source]:
             yield _source(path)
 
 
-def _manifest(path: str) -> Iterator[Source]:
-    folder = os.path.dirname(path)
-    if path.lower().endswith(".parquet"):
-        paths: Iterable[str | None] = read_column(Path(path), "path")
-    else:
-        try:
-            with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-                rows = csv.DictReader(file)
-                if "path" not in (rows.fieldnames or ()):
-                    raise KwsError(f"{path} has no column `path`; its first line names the columns")
-                paths = [row["path"] for row in rows]
-        except csv.Error as error:
-            raise KwsError(f"{path} cannot be read as CSV: {error}") from error
+def _manifest(name: str) -> Iterator[Source]:
+    """The files that a manifest names, a path or a URI."""
+    folder = os.path.dirname(name)
+    with open_remote(name) if is_remote(name) else open(name, "rb") as file:
+        if name.lower().endswith(".parquet"):
+            paths: Iterable[str | None] = read_column(file, name, "path")
+        else:
+            paths = _csv_column(file, name, "path")
+    remote: list[str] = []
     for number, entry in enumerate(paths, 1):
         if not entry:
-            raise KwsError(f"{path} names no file in row {number}; every row needs a `path`")
-        yield _source(os.path.normpath(os.path.join(folder, path_of(entry))))
+            raise KwsError(f"{name} names no file in row {number}; every row needs a `path`")
+        if is_remote(entry):
+            remote.append(entry)
+        elif is_remote(name):
+            remote.append(f"{folder}/{entry}")
+        else:
+            yield _source(os.path.normpath(os.path.join(folder, path_of(entry))))
+    for _, group in itertools.groupby(remote, lambda uri: uri.split("/")[:3]):  # scheme and bucket
+        uris = list(group)
+        yield from map(Source, uris, sizes(uris))
+
+
+def _csv_column(file: BinaryIO, name: str, column: str) -> list[str | None]:
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        rows = csv.DictReader(text)
+        if column not in (rows.fieldnames or ()):
+            raise KwsError(f"{name} has no column `{column}`; its first line names the columns")
+        return [row[column] for row in rows]
+    except csv.Error as error:
+        raise KwsError(f"{name} cannot be read as CSV: {error}") from error
 
 
 def in_shard(name: str, index: int, count: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from kws.errors import KwsError
 from kws.system.atomic import whole_file
@@ -55,15 +55,15 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
         raise KwsError(f"{path} cannot be read ({error}); remove it to scan its files again") from error
 
 
-def read_column(path: Path, column: str) -> list[str | None]:
-    """A column of any parquet file. Raises `KwsError` if it is damaged or has none."""
+def read_column(file: BinaryIO, name: str, column: str) -> list[str | None]:
+    """A column of any parquet file, which errors call `name`. Raises `KwsError` if it is damaged or has none."""
     try:
-        file = _arrow().parquet.ParquetFile(path)
+        table = _arrow().parquet.ParquetFile(file)
     except (ValueError, OSError) as error:
         if isinstance(error, KwsError):
             raise
-        raise KwsError(f"{path} cannot be read as parquet ({error})") from error
-    if column not in file.schema_arrow.names:
-        raise KwsError(f"{path} has no column `{column}`; it has {', '.join(file.schema_arrow.names)}")
-    values: list[str | None] = file.read([column]).column(column).to_pylist()
+        raise KwsError(f"{name} cannot be read as parquet ({error})") from error
+    if column not in table.schema_arrow.names:
+        raise KwsError(f"{name} has no column `{column}`; it has {', '.join(table.schema_arrow.names)}")
+    values: list[str | None] = table.read([column]).column(column).to_pylist()
     return values
