@@ -15,15 +15,15 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from kws.c.build import HERE, SOURCES, TARGETS, EngineError, build, compilers, remove_stale
+from kws.c.build import HERE, SOURCES, TARGETS, EngineError, build, build_wasm, remove_stale
 
 
 class EngineHook(BuildHookInterface):  # type: ignore[type-arg]
     """Compiles the library beside its sources for an editable install, into the wheel otherwise."""
 
     def dependencies(self) -> list[str]:
-        """A compiler in a package, where there is none."""
-        return [] if list(compilers()) and "KWS_WHEEL" not in os.environ else ["ziglang"]
+        """A compiler in a package: for browsers, for other platforms, and where there is no other."""
+        return ["ziglang"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """What hatchling calls before it makes a wheel."""
@@ -42,6 +42,12 @@ class EngineHook(BuildHookInterface):  # type: ignore[type-arg]
                 raise
             self.app.display_warning(f"kws is installed without its C engine: {error}")
             return
+        try:
+            libraries.append(build_wasm(folder))
+        except EngineError as error:
+            if name:
+                raise
+            self.app.display_warning(f"kws is installed without its engine for browsers: {error}")
         tag = target.tag or sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["pure_python"], build_data["tag"] = False, f"py3-none-{tag}"
         if version != "editable":

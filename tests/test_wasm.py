@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kws.c.block import make_block
-from kws.c.build import EngineError, build_wasm
+from kws.c.build import EngineError, wasm_library
 from kws.c.engine import CModel
 from kws.c.weights import read_weights
 from kws.runtime.shipped import find_model
@@ -41,11 +41,11 @@ fs.writeFileSync(out, new Uint8Array(c.memory.buffer, logits, 4 * 12 * frames));
 
 
 @pytest.fixture(scope="module")
-def wasm(tmp_path_factory):
+def wasm():
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     try:
-        return build_wasm(tmp_path_factory.mktemp("wasm"))
+        return wasm_library()
     except EngineError as error:
         pytest.skip(str(error))
 

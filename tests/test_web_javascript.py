@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from javascript import node
-from tiny_onnx import say, tiny_logits, write_tiny
+from javascript import needs_engine, node
+from shapes import SHAPES
+from tiny_onnx import write_tiny
 
 from kws.audio.levels import decibels, rms
 from kws.audio.resample import resampled
+from kws.c.block import make_block
+from kws.c.detector import numbers, tables
+from kws.c.engine import CModel
+from kws.c.weights import read_weights
 from kws.config import FrontendConfig, whole_frames
 from kws.runtime.detector import Detector, DetectorConfig
-from kws.runtime.onnx_model import SpotterModel
+from kws.runtime.shipped import find_model
+from kws.streaming import StreamingSpotter
 
+SHIPPED = ("gsc12", "gsc12_int8", "gsc12_tiny", "gsc12_tiny_int8")
 WORDS = ("_silence_", "_unknown_", "yes", "no", "stop", "stop-music", "music")
 CONFIGS: list[dict[str, Any]] = [
     {},
@@ -31,19 +39,6 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-def speech_like_logits(seed: int, n_frames: int = 1500) -> np.ndarray:
-    """Logits in which words come and go, some for long, some soon again."""
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 1, (n_frames, len(WORDS)))
-    logits[:, 0] += 2
-    frame = 0
-    while frame < n_frames:
-        length = int(rng.integers(3, 40))
-        logits[frame : frame + length, rng.integers(2, len(WORDS))] += rng.uniform(1, 8)
-        frame += length + int(rng.integers(0, 60))
-    return logits.astype(np.float32)
-
-
 def test_milliseconds_become_as_many_frames(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     durations = [*np.arange(0.0, 1000.0, 10.0), *rng.uniform(0, 3000, 20)]
@@ -55,29 +50,21 @@ def test_milliseconds_become_as_many_frames(tmp_path: Path) -> None:
     assert node(tmp_path, script, given) == [whole_frames(*each) for each in given]
 
 
-@pytest.mark.parametrize("case", range(len(CONFIGS)))
-def test_the_detector(tmp_path: Path, case: int) -> None:
-    config = DetectorConfig.from_dict(CONFIGS[case])
-    logits = speech_like_logits(case)
-    detector = Detector(WORDS, 320, 16000, config, 1280)
-    expected = [found._asdict() for found in [*detector.process(logits), *detector.flush()]]
-    assert len(expected) > 5
+def test_the_engine_is_given_the_same_options(tmp_path: Path) -> None:
+    configs = [DetectorConfig.from_dict(config) for config in CONFIGS]
     script = """
-        import { Detector } from "./detector.js";
-        const detector = new Detector(given.labels, 320, 16000, given.config, 1280);
-        const found = given.logits.flatMap((frame) => detector.process(frame));
-        const { posteriors, scores } = detector;
-        console.log(JSON.stringify({ found: [...found, ...detector.flush()], posteriors, scores }));
+        import { detectorOptions } from "./detector.js";
+        console.log(JSON.stringify(given.configs.map((config) => detectorOptions(given.metadata, config))));
     """
-    given = {"labels": WORDS, "config": config.to_dict(), "logits": logits.tolist()}
-    got = node(tmp_path, script, given)
-    assert len(got["found"]) == len(expected)
-    for theirs, ours in zip(got["found"], expected, strict=True):
-        assert theirs.pop("score") == pytest.approx(ours.pop("score"), abs=1e-9)
-        assert theirs == pytest.approx(ours)
-    np.testing.assert_allclose(got["posteriors"], detector.posteriors, atol=1e-9)
-    spoken = list(detector.keywords.values())
-    np.testing.assert_allclose(np.array(got["scores"])[spoken], detector.scores[spoken], atol=1e-9)
+    metadata = {"labels": WORDS, "frame_length": 320, "sample_rate": 16000, "block_size": 1280}
+    given = {"metadata": metadata, "configs": [config.to_dict() for config in configs]}
+    for got, config in zip(node(tmp_path, script, given), configs, strict=True):
+        detector = Detector(WORDS, 320, 16000, config, 1280)
+        for name, value in numbers(detector).items():
+            assert got[name] == value, name
+        for name, table in tables(detector).items():
+            got_table = np.array(sorted(got[name]) if name == "longer" else got[name], table.dtype)
+            np.testing.assert_array_equal(got_table.reshape(table.shape), table, name)
 
 
 def test_the_resampler(tmp_path: Path) -> None:
@@ -113,66 +100,93 @@ def test_the_resampler(tmp_path: Path) -> None:
         assert error < (-95 if i % 2 else -50), (rate_in, error)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"kind": "spectrogram"},
-        {"n_mels": 20, "f_max": 7600.0, "win_ms": 30.0},
-        {"n_mels": 32, "f_min": 60.0, "f_max": 3800.0, "mel_scale": "slaney"},
-    ],
-)
-def test_the_picture_is_what_the_model_sees(tmp_path: Path, changes: dict[str, Any]) -> None:
-    torch = pytest.importorskip("torch")
-    from kws.model.frontend import Frontend
-
-    config = FrontendConfig(**changes)
-    samples = np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32)
-    frontend = Frontend(config)
-    expected, _ = frontend(torch.from_numpy(samples)[None], torch.zeros(1, frontend.state_size))
+def test_a_file_gives_the_block_that_python_makes(exported_shape: Any, tmp_path: Path) -> None:
+    paths = [*(exported_shape(shape)[1] for shape in SHAPES), *map(find_model, SHIPPED)]
     script = """
-        import { Features } from "./features.js";
-        const features = new Features(given.config);
-        const samples = Float32Array.from(given.samples);
-        const frames = [...features.process(samples.subarray(0, 1234)), ...features.process(samples.subarray(1234))];
-        console.log(JSON.stringify(frames.map((frame) => [...frame])));
+        import { makeBlock } from "./block.js";
+        import { readOnnx } from "./onnx.js";
+        import { readWeights } from "./weights.js";
+        const block = (path) => makeBlock(readWeights(readOnnx(new Uint8Array(fs.readFileSync(path)))));
+        console.log(JSON.stringify(given.map((path) => Buffer.from(block(path).buffer).toString("base64"))));
     """
-    got = node(tmp_path, script, {"config": asdict(config), "samples": samples.tolist()})
-    np.testing.assert_allclose(got, expected[0].numpy(), atol=2e-3)
+    for path, block in zip(paths, node(tmp_path, script, [str(path) for path in paths]), strict=True):
+        assert base64.b64decode(block) == make_block(read_weights(path)), path
 
 
-def test_metadata_and_streaming(tmp_path: Path) -> None:
-    """Metadata out of the ONNX file, and blocks, state and flush as in Python, over a stand-in for onnxruntime."""
-    path = write_tiny(tmp_path / "tiny.onnx", frontend=asdict(FrontendConfig()))
-    samples = say("yn")[:-123]
-    whole = np.pad(samples, (0, -len(samples) % 640))
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_spotter_finds_in_node_what_python_finds(name: str, tmp_path: Path) -> None:
+    """At thresholds that noise reaches, in odd pieces of float and int16; the same scores to the last bit."""
+    needs_engine()
+    config = DetectorConfig(pooling="mean", smoothing_ms=300, threshold=0.02, refractory_ms=100, unknown_bias=-2.0)
+    rng = np.random.default_rng(3)
+    loud = np.repeat(10 ** rng.uniform(0, 4, 100), 1600)
+    x = (rng.standard_normal(160000) * loud).clip(-32768, 32767).astype("<i2")
+    x.tofile(tmp_path / "clip")
     script = """
-        import { readMetadata, SpotterModel, StreamingSpotter } from "./model.js";
-        const bytes = new Uint8Array(fs.readFileSync(given.path));
-        let fed = 0;
-        const session = { run: async ({ waveform, state }) => ({
-          logits: { data: Float32Array.from(given.logits.slice(fed, fed + 8)), at: (fed += 8) },
-          next_state: state,
-        }) };
-        class Tensor { constructor(type, data, dims) { Object.assign(this, { type, data, dims }); } }
-        const ort = { Tensor, InferenceSession: { create: async () => session } };
-        const spotter = new StreamingSpotter(await SpotterModel.load(bytes, ort));
+        import { loadModel, Spotter } from "./spotter.js";
+        const spotter = new Spotter(await loadModel(new URL(`file://${given.model}`)), { detector: given.config });
+        const clip = new Int16Array(new Uint8Array(fs.readFileSync(given.clip)).buffer);
         const found = [];
-        const samples = Float32Array.from(given.samples);
-        for (let at = 0; at < samples.length; at += 1000) {
-          found.push(...(await spotter.feed(samples.subarray(at, at + 1000))));
+        let spectra = [];
+        for (let at = 0; at < clip.length; at += 777) {
+          const part = clip.subarray(at, at + 777);
+          found.push(...spotter.feed(at % 2 ? part : Float32Array.from(part, (x) => x / 32768)));
+          spectra.push(...spotter.spectra);
         }
-        found.push(...(await spotter.flush()));
-        const refused = [new Uint8Array(100).fill(255), bytes.slice(0, 200)].map((wrong) => {
-          try { readMetadata(wrong); return "taken"; } catch (error) { return error.message; }
+        const { posteriors, scores, thresholds } = spotter;
+        found.push(...spotter.flush());
+        const again = [...spotter.feed(clip), ...spotter.flush()];
+        for (const keyword of spotter.model.keywords) spotter.setThreshold(keyword, 1);
+        const none = [...spotter.feed(clip), ...spotter.flush()];
+        const refused = [Float32Array.of(NaN), Float32Array.of(11), [1, 2]].map((samples) => {
+          try { return spotter.feed(samples); } catch (error) { return error.message; }
         });
-        console.log(JSON.stringify({ metadata: readMetadata(bytes), found, fed, refused }));
+        spectra = spectra.map((each) => [...each]);
+        console.log(JSON.stringify({
+          found, again, none, refused, spectra, posteriors: [...posteriors], scores, thresholds: [...thresholds],
+        }));
     """
-    logits = tiny_logits(whole).reshape(-1)
-    got = node(tmp_path, script, {"path": str(path), "samples": samples.tolist(), "logits": logits.tolist()})
-    model = SpotterModel(path)
-    assert got["metadata"] == model.metadata
-    assert got["fed"] == len(logits)
-    assert [found["keyword"] for found in got["found"]] == ["yes", "no"]
-    for message in got["refused"]:
-        assert message.startswith("This is not")
+    given = {"model": str(find_model(name)), "clip": str(tmp_path / "clip"), "config": config.to_dict()}
+    got = node(tmp_path, script, given)
+    model = CModel(name)
+    spotter = StreamingSpotter(model, detector=config)
+    expected = spotter.feed(x)
+    np.testing.assert_allclose(got["posteriors"], spotter.posteriors, atol=1e-7)
+    np.testing.assert_allclose(got["scores"], spotter.scores, atol=1e-6)
+    expected += spotter.flush()
+    assert len(expected) > 5
+    assert got["found"] == got["again"] == [found._asdict() for found in expected]
+    assert len(got["none"]) < len(expected)
+    assert [name for name, _ in got["thresholds"]] == list(spotter.thresholds)
+    assert got["refused"][0] == got["refused"][1] == "A sample is not a number, or was not scaled to [-1, 1]."
+    np.testing.assert_allclose(got["spectra"], log_mel(x / 32768, model.metadata["frontend"]), atol=2e-3)
+
+
+def log_mel(x: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    """Natural logarithms of the power in each mel band, of each hop, in float64."""
+    librosa = pytest.importorskip("librosa")
+    window, hop = round(config["win_ms"] * 16), round(config["hop_ms"] * 16)
+    padded = np.concatenate([np.zeros(window - hop), x])
+    frames = np.lib.stride_tricks.sliding_window_view(padded, window)[::hop]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    power = np.abs(np.fft.rfft(frames * hann, config["n_fft"])) ** 2
+    is_slaney = config.get("mel_scale") == "slaney"
+    scale = {"htk": not is_slaney, "norm": "slaney" if is_slaney else None}
+    edges = {"n_mels": config["n_mels"], "fmin": config["f_min"], "fmax": config["f_max"]}
+    filters = librosa.filters.mel(sr=16000, n_fft=config["n_fft"], dtype=np.float64, **edges, **scale)
+    return np.log(power @ filters.T + config["log_offset"])
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    tiny = write_tiny(tmp_path / "tiny.onnx", frontend=asdict(FrontendConfig()))
+    script = """
+        import { loadModel } from "./spotter.js";
+        const bytes = new Uint8Array(fs.readFileSync(given.tiny));
+        const wrong = [new Uint8Array(100).fill(255), new Uint8Array(0), bytes.slice(0, 200), bytes];
+        const said = [];
+        for (const each of wrong) said.push(await loadModel(each).then(() => "taken", (error) => error.message));
+        console.log(JSON.stringify(said));
+    """
+    said = node(tmp_path, script, {"tiny": str(tiny)})
+    assert said[:3] == ["This is not an ONNX file."] * 3
+    assert said[3].startswith("The engine cannot run this model: ")

@@ -21,6 +21,7 @@ from kws.errors import KwsError
 
 SOURCES = Path(__file__).resolve().parent
 COMPILED = ("kws.h", "kws_detector.h", "kws_math.h", "kws.c", "kws_detector.c", "host.c")
+COMPILED_FOR_WASM = ("wasm/memory.c", "wasm/string.h")
 FLAGS = ("-std=c99", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-shared")
 VARIANTS = {"plain": (), "avx2": ("-mavx2",)}  # plain: with what every processor of a kind has: SSE2, NEON
 SECONDS = 600  # for a compiler that unpacks itself first
@@ -53,6 +54,7 @@ HERE = Target(
     {"Windows": ".dll", "Darwin": ".dylib"}.get(platform.system(), ".so"),
     X86 if platform.machine().lower() in ("x86_64", "amd64") else ("plain",),
 )
+WASM = Target(".wasm", ("wasm",), "wasm32-freestanding")
 
 _POINTER, _SIZE, _NUMBER = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64
 SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -63,6 +65,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "kws_host_model_init": (ctypes.c_int, [_POINTER, _POINTER, _SIZE]),
     "kws_host_init": (ctypes.c_int, [_POINTER, _POINTER, _POINTER, _SIZE]),
     "kws_host_reset": (ctypes.c_int, [_POINTER]),
+    "kws_host_watch": (ctypes.c_int, [_POINTER, _POINTER]),
     "kws_host_feed": (_NUMBER, [_POINTER, _POINTER, ctypes.c_int, _SIZE, _POINTER]),
     "kws_host_flush": (_NUMBER, [_POINTER, _POINTER]),
     "kws_host_detector_bytes": (_SIZE, []),
@@ -116,33 +119,42 @@ def build(folder: Path, variant: str, target: Target = HERE, using: Sequence[Seq
 
 
 def build_wasm(folder: Path) -> Path:
-    """Compile the library for WebAssembly, with SIMD and no imports, into `folder` as kws.wasm; its path.
+    """Compile the library for WebAssembly, with SIMD and no imports, into `folder`; its path.
 
     Its memory begins with what the module itself needs, up to `__heap_base`; what is behind is the caller's. Raises
     `EngineError` where ziglang is not installed.
     """
     if importlib.util.find_spec("ziglang") is None:
-        raise EngineError("WebAssembly is compiled by the package ziglang; pip install ziglang")
+        raise EngineError("the engine for browsers is compiled by the package ziglang; pip install ziglang")
     folder.mkdir(parents=True, exist_ok=True)
-    made, wasm = folder / "kws.wasm", SOURCES / "wasm"
+    library, wasm = folder / library_name("wasm", WASM), SOURCES / "wasm"
     sources = [*(SOURCES / name for name in COMPILED if name.endswith(".c")), wasm / "memory.c"]
     flags = ["-std=c99", "-O3", "-ffp-contract=off", "-fbuiltin", "-isystem", wasm, "-nostdlib"]
     linked = ["--no-entry", "--strip-all", "-z,stack-size=65536", "--export=__heap_base"]
     linked += [f"--export={name}" for name in SIGNATURES if not name.endswith(("has_avx2", "many"))]
-    options = ["-target", "wasm32-freestanding", "-mcpu=generic+simd128", *flags, *(f"-Wl,{each}" for each in linked)]
-    command = [sys.executable, "-m", "ziglang", "cc", *map(str, (*options, *sources, "-o", made))]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    if not made.is_file():
-        raise EngineError(f"ziglang did not compile the C engine for WebAssembly: {done.stderr.strip()[-500:]}")
-    return made
+    options = ["-target", WASM.triple, "-mcpu=generic+simd128", *flags, *(f"-Wl,{each}" for each in linked)]
+    with tempfile.TemporaryDirectory(dir=folder) as partial:
+        made = Path(partial) / library.name
+        command = [sys.executable, "-m", "ziglang", "cc", *map(str, (*options, *sources, "-o", made))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+        if not made.is_file():
+            raise EngineError(f"ziglang did not compile the engine for browsers: {done.stderr.strip()[-500:]}")
+        os.replace(made, library)
+    return library
 
 
-def remove_stale(folder: Path, target: Target = HERE) -> None:
-    """Remove libraries of other sources than today's from `folder`."""
-    kept = {library_name(variant, target) for variant in target.variants}
-    for path in folder.glob(f"kws_*{target.suffix}"):
-        if path.name not in kept:
-            path.unlink()
+def wasm_library() -> Path:
+    """The library for WebAssembly: beside the package, or compiled once and kept. Raises `EngineError`."""
+    return _find("wasm", WASM) or build_wasm(_kept())
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove libraries of other sources than today's, for this machine and for browsers, from `folder`."""
+    for target in (HERE, WASM):
+        kept = {library_name(variant, target) for variant in target.variants}
+        for path in folder.glob(f"kws_*{target.suffix}"):
+            if path.name not in kept:
+                path.unlink()
 
 
 @cache
@@ -170,8 +182,8 @@ def is_built() -> bool:
     return not missing
 
 
-def _find(variant: str) -> Path | None:
-    name = library_name(variant)
+def _find(variant: str, target: Target = HERE) -> Path | None:
+    name = library_name(variant, target)
     return next((folder / name for folder in (SOURCES, _kept()) if (folder / name).is_file()), None)
 
 
@@ -182,7 +194,7 @@ def _kept() -> Path:
 
 def library_name(variant: str, target: Target = HERE) -> str:
     """Named by what it is compiled from, so that a changed source is compiled again."""
-    content = b"".join((SOURCES / name).read_bytes() for name in COMPILED)
+    content = b"".join((SOURCES / name).read_bytes() for name in (*COMPILED, *COMPILED_FOR_WASM))
     digest = hashlib.sha256(content + " ".join(FLAGS).encode()).hexdigest()[:12]
     return f"kws_{variant}_{digest}{target.suffix}"
 

@@ -19,6 +19,13 @@ typedef struct {
     int64_t count;
 } kws_host_job;
 
+/* Rows of n numbers each, written one behind the other from `next` on. */
+typedef struct {
+    float *next;
+    size_t n;
+    size_t rows;
+} kws_host_gathered;
+
 KWS_API int kws_host_has_avx2(void);
 KWS_API size_t kws_host_model_bytes(void);
 KWS_API size_t kws_host_stream_bytes(void);
@@ -26,6 +33,7 @@ KWS_API size_t kws_host_memory_bytes(const kws_model *model);
 KWS_API int kws_host_model_init(kws_model *model, const void *block, size_t block_size);
 KWS_API int kws_host_init(kws_stream *stream, const kws_model *model, void *memory, size_t memory_size);
 KWS_API int kws_host_reset(kws_stream *stream);
+KWS_API int kws_host_watch(kws_stream *stream, kws_host_gathered *spectra);
 KWS_API int64_t kws_host_feed(kws_stream *stream, const void *samples, int is_float, size_t n, float *logits);
 KWS_API int64_t kws_host_flush(kws_stream *stream, float *logits);
 KWS_API size_t kws_host_detector_bytes(void);
@@ -40,17 +48,11 @@ KWS_API int64_t kws_host_spot(kws_stream *stream, kws_detector *detector, const 
 KWS_API void kws_host_spot_many(kws_host_job *jobs, size_t n_jobs, int is_float);
 KWS_API int64_t kws_host_end(kws_stream *stream, kws_detector *detector, kws_detection *found);
 
-typedef struct {
-    float *next;
-    size_t n_labels;
-    int64_t frames;
-} gathered;
-
-static void gather(void *user, const float *logits) {
-    gathered *const to = user;
-    memcpy(to->next, logits, to->n_labels * sizeof *logits);
-    to->next += to->n_labels;
-    ++to->frames;
+static void gather(void *user, const float *row) {
+    kws_host_gathered *const to = user;
+    memcpy(to->next, row, to->n * sizeof *row);
+    to->next += to->n;
+    ++to->rows;
 }
 
 int kws_host_has_avx2(void) {
@@ -85,27 +87,36 @@ int kws_host_reset(kws_stream *stream) {
     return kws_reset(stream);
 }
 
+/* Spectra of the hops to come, as kws_watch, go to `spectra`, whose `next` the caller sets before each call. */
+int kws_host_watch(kws_stream *stream, kws_host_gathered *spectra) {
+    if (stream == NULL || stream->model == NULL || spectra == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    spectra->n = stream->model->n_mels > 0u ? stream->model->n_mels : stream->model->n_bins;
+    return kws_watch(stream, gather, spectra);
+}
+
 /* n samples, int16 or float -> frames of logits written, or an error. logits: room for every frame that may come. */
 int64_t kws_host_feed(kws_stream *stream, const void *samples, int is_float, size_t n, float *logits) {
-    gathered to = {logits, 0, 0};
+    kws_host_gathered to = {logits, 0, 0};
     if (stream == NULL || stream->model == NULL || logits == NULL) {
         return KWS_ERROR_NULL;
     }
-    to.n_labels = stream->model->n_labels;
+    to.n = stream->model->n_labels;
     const int error = is_float != 0 ? kws_feed_float(stream, samples, n, gather, &to)
                                     : kws_feed_int16(stream, samples, n, gather, &to);
-    return error != KWS_OK ? error : to.frames;
+    return error != KWS_OK ? error : (int64_t)to.rows;
 }
 
 /* As kws_host_feed for the rest of the last block; the stream is then at time 0. */
 int64_t kws_host_flush(kws_stream *stream, float *logits) {
-    gathered to = {logits, 0, 0};
+    kws_host_gathered to = {logits, 0, 0};
     if (stream == NULL || stream->model == NULL || logits == NULL) {
         return KWS_ERROR_NULL;
     }
-    to.n_labels = stream->model->n_labels;
+    to.n = stream->model->n_labels;
     const int error = kws_flush(stream, gather, &to);
-    return error != KWS_OK ? error : to.frames;
+    return error != KWS_OK ? error : (int64_t)to.rows;
 }
 
 size_t kws_host_detector_bytes(void) {

@@ -446,6 +446,9 @@ static float *features_of_hop(const kws_stream *stream) {
     for (size_t i = 0; i < n; ++i) {
         features[i] = logarithm(features[i] + model->log_offset);
     }
+    if (stream->watch != NULL) {
+        stream->watch(stream->watch_user, features);
+    }
     if (model->n_mfcc > 0u) {
         for (size_t i = 0; i < model->n_mfcc; ++i) {
             float sum = 0.0f;
@@ -844,6 +847,15 @@ int kws_reset(kws_stream *stream) {
     }
     memset(stream->audio, 0, kws_memory_size(stream->model)); /* audio comes first */
     stream->filled = stream->phase = stream->in_block = 0u;
+    return KWS_OK;
+}
+
+int kws_watch(kws_stream *stream, kws_frame_callback callback, void *user) {
+    if (stream == NULL || stream->model == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    stream->watch = callback;
+    stream->watch_user = user;
     return KWS_OK;
 }
 

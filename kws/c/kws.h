@@ -57,16 +57,18 @@ typedef struct kws_model {
     kws_layer conv[KWS_MAX_CONVS], projection, input[KWS_MAX_LAYERS], recurrent[KWS_MAX_LAYERS], head;
 } kws_model;
 
+/* logits: float [n_labels], valid during the call. */
+typedef void (*kws_frame_callback)(void *user, const float *logits);
+
 /* One stream of audio: where its memory lies and how far it has come. To be touched by the functions below alone. */
 typedef struct kws_stream {
     const kws_model *model;
     float *audio, *features, *hidden, *memory_cell, *scratch;
     float *rows[KWS_MAX_CONVS], *row_scales;
     uint32_t filled, phase, in_block;
+    kws_frame_callback watch;
+    void *watch_user;
 } kws_stream;
-
-/* logits: float [n_labels], valid during the call. */
-typedef void (*kws_frame_callback)(void *user, const float *logits);
 
 /* Read and check a block of weights of block_size bytes, aligned to 4. */
 int kws_model_init(kws_model *model, const void *block, size_t block_size);
@@ -83,6 +85,10 @@ int kws_reset(kws_stream *stream);
 /* The next n samples at the model's sample rate, any n: int16, or float in [-1, 1]. callback may be null. */
 int kws_feed_int16(kws_stream *stream, const int16_t *samples, size_t n, kws_frame_callback callback, void *user);
 int kws_feed_float(kws_stream *stream, const float *samples, size_t n, kws_frame_callback callback, void *user);
+
+/* From now on show each hop's spectrum, the natural logarithm of power: float [n_mels], or [n_bins] where there are no
+ * mel bands. Null: no more. kws_reset keeps it. */
+int kws_watch(kws_stream *stream, kws_frame_callback callback, void *user);
 
 /* End the stream: zeros to the end of its last block of block_frames frames, then kws_reset. */
 int kws_flush(kws_stream *stream, kws_frame_callback callback, void *user);

@@ -211,3 +211,31 @@ export class Detector {
     return (Math.ceil(((frame + 1) * this.frameLength) / this.blockSize) * this.blockSize) / this.sampleRate;
   }
 }
+
+export const isKeyword = (label) => !label.startsWith("_");
+
+/** A model's options as `kws_detector_options` of kws_detector.h names them; metadata's `detector` may lack some. */
+export function detectorOptions({ labels, frame_length, sample_rate, block_size }, given) {
+  const config = { ...DEFAULTS, ...given };
+  const frames = (ms) => wholeFrames(ms, sample_rate, frame_length);
+  const longer = config.suppress ?? longerKeywords(labels.filter(isKeyword));
+  const pairs = Object.entries(longer).flatMap(([name, others]) =>
+    others.map((other) => [labels.indexOf(name), labels.indexOf(other)]),
+  );
+  return {
+    n_labels: labels.length,
+    frame_length,
+    block_frames: block_size / frame_length,
+    pooling: POOLINGS.indexOf(config.pooling),
+    score: SCORES.indexOf(config.score),
+    window: frames(config.smoothing_ms),
+    min_frames: frames(config.min_duration_ms),
+    refractory: frames(config.refractory_ms),
+    hold: frames(config.hold_ms),
+    release: config.release,
+    thresholds: labels.map((name) => (isKeyword(name) ? config.thresholds[name] ?? config.threshold : 0)),
+    bias: labels.map((name) => (name === "_unknown_" ? config.unknown_bias : 0)),
+    is_keyword: labels.map(isKeyword),
+    longer: pairs,
+  };
+}
