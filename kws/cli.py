@@ -50,6 +50,7 @@ COMMANDS = {  # in the order of use
     "spot": Command("kws.apps.spot", "", "find keywords in audio files or in raw audio on standard input"),
     "scan": Command("kws.apps.scan", "", "find keywords in an archive of audio, on all cores; stopped, it goes on"),
     "listen": Command("kws.apps.listen", "", "hear keywords live, from a microphone or from a file played as one"),
+    "serve": Command("kws.apps.wake.serve", "serve", "hear keywords for Home Assistant: a Wyoming wake-word service"),
     "web": Command("kws.apps.web_server", "", "hear keywords in the browser: serve the page, or write it to a folder"),
 }
 

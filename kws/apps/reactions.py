@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -22,11 +24,14 @@ HISTORY_SECONDS = 5.0  # more than a detection may be held back
 
 
 class ClipSaver:
-    """Writes the second around each detection to `folder/KEYWORD/<time>_<score>.wav`, 16-bit: a data set of its own."""
+    """Writes the audio around each detection to `folder/KEYWORD/<time>_<score>.wav`, 16-bit: a data set of its own."""
 
-    def __init__(self, folder: str | Path, sample_rate: int) -> None:
-        """Raises `OSError` if the folder cannot be made."""
-        self.folder, self._rate = Path(folder), sample_rate
+    def __init__(self, folder: str | Path, sample_rate: int, before: float = BEFORE_SECONDS) -> None:
+        """before: seconds that are kept ahead of the end of the evidence. Raises `OSError` if `folder` cannot be made.
+
+        What is no part of a file's name is a `_` in that of a keyword's folder.
+        """
+        self.folder, self._rate, self._before = Path(folder), sample_rate, before
         self.folder.mkdir(parents=True, exist_ok=True)
         self._history: Float32 = np.zeros(0, np.float32)
         self._heard = 0  # samples of the stream
@@ -48,14 +53,17 @@ class ClipSaver:
             self.add(np.zeros(max(end for end, _ in self._due) - self._heard, np.float32), ())
 
     def _write(self, end: int, detection: Detection) -> None:
-        first = end - round((BEFORE_SECONDS + AFTER_SECONDS) * self._rate)
+        first = end - round((self._before + AFTER_SECONDS) * self._rate)
         origin = self._heard - len(self._history)
         clip = self._history[max(0, first - origin) : end - origin]
         clip = np.pad(clip, (end - first - len(clip), 0))
-        folder = self.folder / detection.keyword
+        folder = self.folder / re.sub(r'[<>:"/\\|?*]|^[. ]+|[. ]+$', "_", detection.keyword)
         folder.mkdir(exist_ok=True)
         now = datetime.datetime.now().strftime("%Y%m%dT%H%M%S.%f")[:-3]
-        soundfile.write(folder / f"{now}_{detection.score:.2f}.wav", clip, self._rate, subtype="PCM_16")
+        name = f"{now}_{detection.score:.2f}"
+        names = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))  # another stream's
+        path = next(path for each in names if not (path := folder / f"{each}.wav").exists())
+        soundfile.write(path, clip, self._rate, subtype="PCM_16")
 
 
 class Commands:
