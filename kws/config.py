@@ -387,8 +387,8 @@ class TrainerConfig:
 class DistillationConfig:
     """A trained model whose posteriors the new one learns beside the labels (Hinton et al., 2015, arXiv 1503.02531)."""
 
-    teacher: str = ""  # a checkpoint with the same labels; empty: none
-    weight: float = 0.5  # of the teacher's posteriors in the targets; the rest is the label's
+    teachers: list[str] = field(default_factory=list)  # checkpoints with the same labels, one or several together
+    weight: float = 0.5  # of the teachers' mean posteriors in the targets; the rest is the label's
 
     def __post_init__(self) -> None:
         between("distillation.weight", self.weight, 0, 1)

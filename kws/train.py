@@ -70,7 +70,7 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
         run.restore(run_dir, config)
         device.print(f"resuming {run_dir} after epoch {run.progress.epoch}")
     augmenter = make_augmenter(config, batches.noise, device.device)
-    teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teacher else None
+    teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teachers else None
     masker, speech = FeatureMasker(config.augment), validation_speech(config, corpus)
     return Trainer(config, run_dir, device, corpus, batches, run, augmenter, masker, teacher, speech)
 

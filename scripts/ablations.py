@@ -93,7 +93,7 @@ VARIANTS = {
     "rnn": Variant("model.cell=rnn", "tanh cell"),
     "sum": Variant("model.pooling=sum", "`sum` pooling"),
     "running-speech": Variant("data.train_recordings=hours/train", "with running speech"),
-    "distillation": Variant("distillation.teacher=TEACHER", "distilled from `gsc12`"),
+    "distillation": Variant("distillation.teachers=[TEACHER]", "distilled from `gsc12`"),
     "bcresnet1": Variant("model=bcresnet1", "the rival: BC-ResNet-1, whole clips, not streamed"),
     "speech": Variant("", "**with real running speech, noise and rooms**, no label smoothing", SPEECH),
     "speech-15": Variant("data.speech_share=0.15", "half as much speech in a batch", SPEECH),
@@ -107,7 +107,7 @@ VARIANTS = {
     "speech-no-noise": Variant("augment.noise_dir=", "without the recorded noise", SPEECH),
     "speech-no-rooms": Variant("augment.rir_dir=", "without rooms", SPEECH),
     "speech-spoken": Variant("data.train_recordings=hours/train", "with speech of espeak-ng, too", SPEECH),
-    "speech-distilled": Variant("distillation.teacher=TEACHER", "distilled from `gsc12`", SPEECH),
+    "speech-distilled": Variant("distillation.teachers=[TEACHER]", "distilled from `gsc12`", SPEECH),
 }
 
 

@@ -110,7 +110,7 @@ def train(model: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     choices += [f"data.speech_validation={options.speech / 'calibrate.csv'}"]
     choices += [f"experiment={model}", f"seed={seed}", f"data.train_recordings={HOURS / f'train{recipe.words}'}"]
     if recipe.teacher:
-        choices += [f"distillation.teacher={RUNS / f'{recipe.teacher}-{options.seeds[0]}' / 'best.safetensors'}"]
+        choices += [f"distillation.teachers=[{RUNS / f'{recipe.teacher}-{options.seeds[0]}' / 'best.safetensors'}]"]
     places = ["trainer.threads=1", f"run_dir={folder}", "resume=true"]
     once(folder / "result.json", "kws.train", *choices, *options.overrides, *places)
     row: dict[str, Any] = {"seed": seed, "seconds": read(folder / "result.json")["seconds"]}

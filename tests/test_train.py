@@ -245,7 +245,7 @@ def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):
     shutil.copytree(tones, swapped)
     for word, other in (("yes", "aside"), ("no", "yes"), ("aside", "no")):
         (swapped / word).rename(swapped / other)
-    teacher = f"distillation.teacher={finished[0] / 'best.safetensors'}"
+    teacher = f"distillation.teachers=[{','.join(2 * [str(finished[0] / 'best.safetensors')])}]"
     accuracies = {}
     for weight in (0, 1):
         run_dir = tmp_path / f"weight-{weight}"
@@ -256,10 +256,10 @@ def test_a_student_learns_what_its_teacher_says(tones, finished, tmp_path):
 
 
 def test_a_teacher_of_other_labels_is_refused(tones, finished, tmp_path):
-    teacher = f"distillation.teacher={finished[0] / 'best.safetensors'}"
+    teacher = f"distillation.teachers=[{finished[0] / 'best.safetensors'}]"
     error = fails(tones, tmp_path / "run", teacher, "data.keywords=['no','yes']")
     assert "choose a teacher that was trained on the same data" in error
-    error = fails(tones, tmp_path / "run", "distillation.teacher=none.safetensors")
+    error = fails(tones, tmp_path / "run", "distillation.teachers=[none.safetensors]")
     assert "none.safetensors does not exist" in error
 
 

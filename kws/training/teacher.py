@@ -1,4 +1,4 @@
-"""Distillation: targets from a trained model that hears what the student hears (Hinton et al., 2015)."""
+"""Distillation: targets from trained models that hear what the student hears (Hinton et al., 2015)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from kws.model.spotter import KeywordSpotter
 
 
 class Teacher:
-    """A trained spotter."""
+    """One or several trained spotters, whose posteriors are averaged."""
 
     def __init__(self, config: DistillationConfig, student: KeywordSpotter, device: torch.device) -> None:
-        """Raises `KwsError` if `config.teacher` does not know the student's labels at its sample rate."""
-        path = Path(config.teacher)
-        self.spotter, _ = load_checkpoint(path)
-        theirs = {"labels": list(self.spotter.labels), "sample rate": self.spotter.frontend_config.sample_rate}
+        """Raises `KwsError` if one of `config.teachers` does not know the student's labels at its sample rate."""
+        self.spotters = [load_checkpoint(Path(path))[0].to(device) for path in config.teachers]
         ours = {"labels": list(student.labels), "sample rate": student.frontend_config.sample_rate}
-        for what, value in theirs.items():
-            if value != ours[what]:
-                raise KwsError(
-                    f"distillation.teacher={path} has the {what} {value}, this run {ours[what]}; "
-                    "choose a teacher that was trained on the same data"
-                )
+        for path, spotter in zip(config.teachers, self.spotters, strict=True):
+            theirs = {"labels": list(spotter.labels), "sample rate": spotter.frontend_config.sample_rate}
+            for what, value in theirs.items():
+                if value != ours[what]:
+                    raise KwsError(
+                        f"distillation.teachers: {path} has the {what} {value}, this run {ours[what]}; "
+                        "choose a teacher that was trained on the same data"
+                    )
         self.weight = config.weight
-        self.spotter.to(device)
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """The start of `batch_size` streams."""
-        return self.spotter.initial_state(batch_size)
+        """The start of `batch_size` streams: every teacher's state, side by side."""
+        return torch.cat([spotter.initial_state(batch_size) for spotter in self.spotters], dim=1)
 
     @torch.no_grad()
     def targets(self, waveform: Tensor, state: Tensor, labels: Tensor, adjustment: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels int64 `[B]` mixed with the teacher's posteriors of `waveform`, float32 `[B, K]`; its next state.
+        """Labels int64 `[B]` mixed with the teachers' posteriors of `waveform`, float32 `[B, K]`; their next state.
 
-        `adjustment` `[K]`: added to the teacher's scores, as to the student's.
+        `adjustment` `[K]`: added to the teachers' scores, as to the student's.
         """
-        logits, state = self.spotter(waveform, state)
-        taught = (self.spotter.pool(logits.float()) + adjustment).softmax(dim=1)
+        sizes = [spotter.state_size for spotter in self.spotters]
+        heard = [spotter(waveform, own) for spotter, own in zip(self.spotters, state.split(sizes, dim=1), strict=True)]
+        scores = [spotter.pool(logits.float()) for spotter, (logits, _) in zip(self.spotters, heard, strict=True)]
+        taught = (torch.stack(scores) + adjustment).softmax(dim=-1).mean(dim=0)
         hard = nn.functional.one_hot(labels, taught.shape[1]).to(taught)
-        return torch.lerp(hard, taught, self.weight), state.float()
+        return torch.lerp(hard, taught, self.weight), torch.cat([state for _, state in heard], dim=1).float()
