@@ -1,14 +1,14 @@
-"""Makes the models of kws/models again: `python scripts/make_models.py --speech DIR --noise DIR --rooms DIR ...`.
+"""Makes the models of kws/models again: `python scripts/make_models.py [--speech DIR --noise DIR --rooms DIR]`.
 
 Running speech, training with every seed, export in float32 and int8, thresholds, figures; then the files and the tables
 of MODEL_CARD.md in kws/models. Of the seeds, the one that misses least at one false alarm an hour is shipped. What is
 done is kept under runs/models and hours: started again, it goes on where it was stopped.
 
 DIR holds tables (file, text) of what training hears and what it does not: train.csv and check.csv, and for speech
-calibrate.csv, which thresholds are chosen on (scripts/split_speech.py makes them, by speaker). `--music DIR`: music to
-count false alarms in. Options: --models gsc12,gsc12_tiny,gsc35, --seeds 0,1,2, --jobs N (trainings at
-once, one thread each; default: one per core), --dry (leaves kws/models as it is). The rest are overrides of the data,
-e.g. data.root=DIR.
+calibrate.csv, which thresholds are chosen on (scripts/split_speech.py makes them, by speaker). Without one, those of
+scripts/download_data.py are taken, which downloads 19 GB. `--music TABLE`: music to count false alarms in. Options:
+--models gsc12,gsc12_tiny,gsc35, --seeds 0,1,2, --jobs N (trainings at once, one thread each; default: one per core),
+--dry (leaves kws/models as it is). The rest are overrides of the data, e.g. data.root=DIR.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from kws.runtime.onnx_model import SpotterModel
 
 RUNS, HOURS, SHIPPED = Path("runs/models"), Path("hours"), Path("kws/models")
+PUBLIC = HOURS / "public"
 
 
 class Recipe(NamedTuple):
@@ -50,14 +51,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*")
     for name in ("speech", "noise", "rooms"):
-        parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--music", type=Path, metavar="DIR")
+        parser.add_argument(f"--{name}", type=Path, default=PUBLIC / name, metavar="DIR")
+    parser.add_argument("--music", type=Path, metavar="TABLE")
     parser.add_argument("--models", type=lambda text: text.split(","), default=list(MODELS))
     parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--dry", action="store_true")
     options = parser.parse_intermixed_args()
 
+    if any(PUBLIC in (place, *place.parents) for place in (options.speech, options.noise, options.rooms)):
+        subprocess.run([sys.executable, str(Path(__file__).with_name("download_data.py")), str(PUBLIC)], check=True)
     hard = {
         "noise": ["snr_db_min=10", "snr_db_max=10", f"noise_dir={options.noise / 'check.csv'}"],
         "far": ["echo_probability=1", f"rir_dir={options.rooms / 'check.csv'}"],

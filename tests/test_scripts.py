@@ -5,10 +5,14 @@ import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from commands import script
 from composing import compose_config
 from tone_words import write_tone_words
+
+from kws.recordings.speech import read_speech
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -97,3 +101,37 @@ def test_the_model_card_gives_what_was_measured():
     assert "| gsc12 | 1 | 95.00 | 94.00 | 94.90 | 93.90 | 12.5 | 6.0 | 25 |" in text
     assert "| `gsc12.onnx` | 1 | 0.90 (0.10 to 2.25) | 12.3 | 20.0 | 30.0 | 0.31 | 150, 300 |" in text
     assert "| no | 7.0 (2) |" in text
+
+
+def test_downloads_become_tables_that_share_no_room(tmp_path, monkeypatch, capsys):
+    """Sets laid out as their publishers do, with one sound a file."""
+    scripts, sets = load("download_data"), tmp_path / "sets"
+
+    def write_wav(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.zeros(16), 16000)
+
+    for name in scripts.SPEECH.values():
+        write_wav(sets / name / "audio/x.wav")
+    for kind in ("noise/free", "music/fma"):
+        for number in range(30):
+            write_wav(sets / f"musan/audio/musan/{kind}/{number}.wav")
+    rooms = sets / "rirs_noises/audio/RIRS"
+    for room in range(30):
+        for number in range(3):
+            write_wav(rooms / f"simulated_rirs/small/Room{room:03}/{number}.wav")
+    for name in ("air_1", "rir_2", "noise_3"):
+        write_wav(rooms / f"real_rirs_isotropic_noises/{name}.wav")
+    monkeypatch.setattr(scripts, "public", lambda name, remedy: sets / name)
+    scripts.main([str(tmp_path / "out")])
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    tables = {path.relative_to(tmp_path / "out").as_posix(): read_speech(path, "x") for path in written}
+    assert {name: len(rows) for name, rows in tables.items() if "speech" in name or "music" in name} == {
+        "speech/train.csv": 1, "speech/calibrate.csv": 1, "speech/check.csv": 1, "music.csv": 30,
+    }  # fmt: skip
+    for kind, count in {"noise": 30, "rooms": 92}.items():
+        parts = [[row.path for row in tables[f"{kind}/{part}.csv"]] for part in ("train", "check")]
+        assert sum(map(len, parts)) == count
+        assert 1 < len(parts[1]) < count / 2
+    held = [{path.parent for path in part if path.parent.name.startswith("Room")} for part in parts]
+    assert not held[0] & held[1]

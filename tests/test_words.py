@@ -191,17 +191,6 @@ def test_speech_is_split_by_speaker(tmp_path: Path) -> None:
     assert 20 < len(negatives.split(single)[1]) < 60
 
 
-def test_librispeech_texts_become_a_table(tmp_path: Path) -> None:
-    folder = tmp_path / "audio" / "19" / "198"
-    folder.mkdir(parents=True)
-    (folder / "19-198.trans.txt").write_text("19-198-0000 NORTHANGER ABBEY\n")
-    negatives.write_transcripts(tmp_path)
-    assert (tmp_path / "transcripts.csv").read_text().splitlines() == [
-        "file,text",
-        "audio/19/198/19-198-0000.flac,northanger abbey",
-    ]
-
-
 def test_takes_are_checked_and_the_bad_ones_named(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     word = np.zeros(SAMPLE_RATE, np.float32)

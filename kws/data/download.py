@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import stat
 import sys
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -32,7 +34,7 @@ def fetch(
         if key != "sha256" or len(sha256) != 64:
             raise DataError(f"data.url ends in #{fragment}; it can only end in #sha256= and 64 hexadecimal digits")
     with whole_folder(target, "data.root") as partial:
-        archive = _obtain(url, sha256.lower(), partial, remedy, progress)
+        archive, _ = _obtain(url, sha256.lower(), partial, remedy, progress)
         folder = partial / "unpacked"
         _unpack(archive, url, folder, progress)
         if archive.parent == partial:
@@ -48,19 +50,20 @@ def fetch(
             folder.rmdir()
 
 
-def fetch_unchecked(url: str, target: Path, remedy: str, progress: bool = True) -> None:
-    """As `fetch`, for an archive whose SHA-256 nobody gave; `target` gets all of its content."""
+def fetch_whole(url: str, sha256: str, target: Path, remedy: str, progress: bool = True) -> str:
+    """As `fetch`, zip archives, too; `target` gets all content. -> the SHA-256, which is free if `sha256` is ""."""
     with whole_folder(target, "the cache") as partial:
-        archive = _obtain(url, "", partial, remedy, progress)
+        archive, found = _obtain(url, sha256, partial, remedy, progress)
         _unpack(archive, url, partial / "unpacked", progress)
         archive.unlink()
         for entry in list((partial / "unpacked").iterdir()):
             entry.rename(partial / entry.name)
         (partial / "unpacked").rmdir()
+    return found
 
 
-def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) -> Path:
-    """The checked archive: in `folder`, or where a `file:` URL says."""
+def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) -> tuple[Path, str]:
+    """The checked archive, in `folder`, or where a `file:` URL says, and its SHA-256."""
     import pooch
 
     parts = urlsplit(url)
@@ -69,9 +72,9 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
         if not local.is_file():
             raise DataError(f"data.url {url} names no file; {remedy}")
         found = pooch.file_hash(str(local), alg="sha256")
-        if found != sha256:
+        if sha256 and found != sha256:
             raise DataError(f"{local} is damaged or another file: its SHA-256 is not {sha256} but {found}; {remedy}")
-        return local
+        return local, found
     if parts.scheme not in ("http", "https"):
         raise DataError(f"data.url {url!r} does not begin with http://, https:// or file://; {remedy}")
     pooch.get_logger().setLevel("WARNING")
@@ -79,7 +82,7 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
     downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=30)
     try:
         with Stage("downloading", None, "archive", show=progress and not bar) as stage:
-            pooch.retrieve(url, f"sha256:{sha256}" if sha256 else None, "archive.tar.gz", folder, downloader=downloader)
+            pooch.retrieve(url, f"sha256:{sha256}" if sha256 else None, "archive", folder, downloader=downloader)
             stage.advance()
     except ValueError as error:  # the hash differs
         what = f"half downloaded, damaged or another file: its SHA-256 is not {sha256}"
@@ -88,19 +91,38 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
         if error.errno in FULL:
             raise
         raise DataError(f"{url} could not be downloaded ({type(error).__name__}); {remedy}") from error
-    return folder / "archive.tar.gz"
+    return folder / "archive", pooch.file_hash(str(folder / "archive"), alg="sha256")
 
 
 def _unpack(archive: Path, url: str, folder: Path, progress: bool) -> None:
     safe: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.10.12 and 3.11.4
     folder.mkdir()
+    if zipfile.is_zipfile(archive):
+        _unzip(archive, url, folder, progress)
+        return
     try:
         with tarfile.open(archive) as tar, Stage("unpacking", None, "file", show=progress) as stage:
             for member in tar:
-                path = PurePosixPath(member.name)
-                if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                    raise DataError(f"the archive {url} holds {member.name!r}, which is no plain file inside it")
+                _check_member(url, member.name, member.isfile() or member.isdir())
                 tar.extract(member, folder, **safe)
                 stage.advance()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"the archive {url} is damaged ({error}); give another with data.url") from error
+
+
+def _unzip(archive: Path, url: str, folder: Path, progress: bool) -> None:
+    try:
+        with zipfile.ZipFile(archive) as opened, Stage("unpacking", None, "file", show=progress) as stage:
+            for member in opened.infolist():
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                _check_member(url, member.filename, kind in (0, stat.S_IFREG, stat.S_IFDIR))
+                opened.extract(member, folder)
+                stage.advance()
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise DataError(f"the archive {url} is damaged ({error}); give another") from error
+
+
+def _check_member(url: str, name: str, plain: bool) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not plain:
+        raise DataError(f"the archive {url} holds {name!r}, which is no plain file inside it")

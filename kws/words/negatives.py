@@ -11,12 +11,10 @@ from pathlib import Path
 
 from kws.audio.files import duration
 from kws.errors import DataError
-from kws.recordings.speech import TRANSCRIPT_COLUMNS, TRANSCRIPTS_FILE, Utterance, read_speech
-from kws.system.atomic import whole_file, whole_folder
+from kws.recordings.speech import TRANSCRIPT_COLUMNS, Utterance, read_speech
+from kws.system.atomic import whole_file
 
-URL = "https://www.openslr.org/resources/31/{}.tar.gz"  # Mini LibriSpeech (V. Panayotov et al., 2015), CC BY 4.0
-ARCHIVES = ("train-clean-5", "dev-clean-2")
-HOME = Path("~/.cache/kws/mini_librispeech")
+DOWNLOADED = ("mini_librispeech/train-clean-5", "mini_librispeech/dev-clean-2")
 CALIBRATE_SHARE = 0.4
 GROUP_SHARE = 0.05
 REMEDY = "give a folder of speech with --negatives, or go online once: Mini LibriSpeech (459 MB) is kept after that"
@@ -25,34 +23,13 @@ REMEDY = "give a folder of speech with --negatives, or go online once: Mini Libr
 def find(places: Sequence[Path], progress: bool = True) -> list[Utterance]:
     """The speech of folders or tables; with none given, Mini LibriSpeech, downloaded once. Raises `KwsError`."""
     if not places:
-        places = [_downloaded(name, progress) for name in ARCHIVES]
+        from kws.data.public import public
+
+        places = [public(name, REMEDY, progress) for name in DOWNLOADED]
     found = [utterance for place in places for utterance in read_speech(place, "--negatives")]
     if len({utterance.path for utterance in found}) < len(found):
         raise DataError("--negatives names a file twice; give folders that do not lie in each other")
     return found
-
-
-def _downloaded(name: str, progress: bool) -> Path:
-    from kws.data.download import fetch_unchecked
-
-    target = HOME.expanduser() / name
-    if not target.is_dir():
-        with whole_folder(target, "the cache") as partial:
-            fetch_unchecked(URL.format(name), partial / "audio", REMEDY, progress)
-            write_transcripts(partial)
-    return target
-
-
-def write_transcripts(folder: Path) -> None:
-    """LibriSpeech's `*.trans.txt`, a line each of identifier and text, as one `transcripts.csv`."""
-    with (folder / TRANSCRIPTS_FILE).open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(TRANSCRIPT_COLUMNS)
-        for listing in sorted(folder.rglob("*.trans.txt")):
-            for line in listing.read_text(encoding="utf-8").splitlines():
-                identifier, _, text = line.partition(" ")
-                path = (listing.parent / f"{identifier}.flac").relative_to(folder)
-                rows.writerow([path.as_posix(), text.lower()])
 
 
 def split(utterances: Sequence[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
