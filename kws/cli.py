@@ -52,6 +52,8 @@ COMMANDS = {  # in the order of use
     "listen": Command("kws.apps.listen", "", "hear keywords live, from a microphone or from a file played as one"),
     "serve": Command("kws.apps.wake.serve", "serve", "hear keywords for Home Assistant: a Wyoming wake-word service"),
     "web": Command("kws.apps.web_server", "", "hear keywords in the browser: serve the page, or write it to a folder"),
+    "doctor": Command("kws.apps.doctor", "", "whether kws works on this machine; trouble and its remedy"),
+    "completion": Command("kws.completion", "completion", "make bash, zsh or tcsh complete kws"),
 }
 
 
