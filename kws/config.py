@@ -240,7 +240,7 @@ class DataConfig:
     seed: int = 0  # draws evaluation silence, unknown clips, synthetic speech
 
     def __post_init__(self) -> None:
-        one_of("data.source", self.source, ("speech_commands", "synthetic", "folder"))
+        one_of("data.source", self.source, ("speech_commands", "synthetic", "folder", "phonemes"))
         one_of("data.label_set", self.label_set, ("12", "35", "30", "all", "own"))
         shares = ("unknown", "silence", "train_unknown", "train_silence", "train_shuffled", "train_recordings")
         _bounds("data", self, **{f"{share}_ratio": (0, 10) for share in shares})
@@ -304,10 +304,30 @@ class FolderConfig(DataConfig):
         between("data.validation_percent + data.test_percent", self.validation_percent + self.test_percent, 0, 99)
 
 
+@dataclass
+class PhonemesConfig(DataConfig):
+    """Running speech and words with their phonemes, for an encoder (experiment=encoder)."""
+
+    source: str = "phonemes"
+    speech: str = "speech/train.csv"  # a table of speech to learn from; so are the next two
+    calibrate: str = "speech/calibrate.csv"  # thresholds of typed words are chosen on it
+    check: str = "speech/check.csv"  # the phoneme error is measured on it
+    words_root: str = ""  # Speech Commands; empty: no single words
+    words_clips: int = 8000  # of its training split, at most
+    spoken: int = 2400  # pieces by synthetic voices
+    left_out: list[str] = field(default_factory=list)  # words that are not to be heard: to measure new words with
+    embedding_weight: float = 1.0  # of the other model's embeddings in the loss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _bounds("data", self, words_clips=(0,), spoken=(0,), embedding_weight=(0,))
+
+
 DATA_SOURCES: dict[str, type[DataConfig]] = {
     "speech_commands": SpeechCommandsConfig,
     "synthetic": SyntheticConfig,
     "folder": FolderConfig,
+    "phonemes": PhonemesConfig,
 }
 RENAMED = {"train_stream": "train_recordings", "train_stream_ratio": "train_recordings_ratio"}
 

@@ -19,10 +19,11 @@ import torch
 from torch import nn
 
 from kws import data, entry
-from kws.config import MODELS, AugmentConfig, FrontendConfig, TrainConfig, TrainerConfig
+from kws.config import MODELS, AugmentConfig, FrontendConfig, PhonemesConfig, TrainConfig, TrainerConfig
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
 from kws.data.speech import RunningSpeech
+from kws.encoder.train import train_encoder
 from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.heard_false import false_alarms, misses_at
@@ -48,6 +49,8 @@ def train(config: TrainConfig) -> float:
     """Train by `config` in Hydra's output folder; returns the best validation accuracy."""
     run_dir = entry.run_dir()
     run_dir.mkdir(parents=True, exist_ok=True)
+    if isinstance(config.data, PhonemesConfig):
+        return train_encoder(config, run_dir)
     return float(prepare(config, run_dir).train()["validation_accuracy"])
 
 

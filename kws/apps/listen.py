@@ -20,6 +20,7 @@ from kws.apps.capture import Microphone, PlayedFile, Source, list_inputs
 from kws.apps.meter import Meter
 from kws.apps.reactions import ClipSaver, Commands
 from kws.apps.spot import add_model_arguments, load_spotter
+from kws.apps.typed import TypedSpotter
 from kws.config import keywords_of
 from kws.runtime.detector import Detection
 from kws.streaming import StreamingSpotter
@@ -29,7 +30,7 @@ from kws.system.arrays import Float32
 class View(Protocol):
     """What shows a stream to its user."""
 
-    def update(self, meter: Meter, source: Source, spotter: StreamingSpotter) -> None:
+    def update(self, meter: Meter, source: Source, spotter: StreamingSpotter | TypedSpotter) -> None:
         """Called for every block."""
         ...
 
@@ -48,7 +49,7 @@ class Lines:
     def __init__(self, as_json: bool = False) -> None:
         self._as_json, self._overruns, self._waiting = as_json, 0, False
 
-    def update(self, meter: Meter, source: Source, spotter: StreamingSpotter) -> None:
+    def update(self, meter: Meter, source: Source, spotter: StreamingSpotter | TypedSpotter) -> None:
         """Tell of lost audio and lost devices, once each."""
         if source.overruns > self._overruns:
             print(f"warning: audio was lost ({source.overruns} times so far)", file=sys.stderr)
@@ -72,7 +73,7 @@ class Lines:
 
 def listen(
     source: Source,
-    spotter: StreamingSpotter,
+    spotter: StreamingSpotter | TypedSpotter,
     view: View,
     react: Callable[[Float32, Sequence[Detection]], None],
     going: Callable[[Meter], bool] = lambda meter: True,
@@ -137,7 +138,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _view(options: argparse.Namespace, spotter: StreamingSpotter) -> View:
+def _view(options: argparse.Namespace, spotter: StreamingSpotter | TypedSpotter) -> View:
     if options.json or options.plain or not sys.stdout.isatty():
         return Lines(options.json)
     if importlib.util.find_spec("rich") is None:
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     spotter = load_spotter(options)
     model = spotter.model
-    commands = Commands(options.on, keywords_of(model.labels))
+    commands = Commands(options.on, keywords_of(spotter.labels))
     saver = ClipSaver(options.save, model.sample_rate) if options.save else None
 
     def react(block: Float32, found: Sequence[Detection]) -> None:

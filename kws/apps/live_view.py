@@ -12,6 +12,7 @@ from rich.text import Text
 
 from kws.apps.capture import Source
 from kws.apps.meter import Meter
+from kws.apps.typed import TypedSpotter
 from kws.config import keywords_of
 from kws.runtime.detector import Detection
 from kws.runtime.scores import SCALES
@@ -26,7 +27,7 @@ FLOOR_DB, LOUD_DB = -60.0, -3.0
 class LiveView:
     """Draws itself about twelve times a second."""
 
-    def __init__(self, spotter: StreamingSpotter) -> None:
+    def __init__(self, spotter: StreamingSpotter | TypedSpotter) -> None:
         self._keywords = {name: spotter.labels.index(name) for name in keywords_of(spotter.labels)}
         self._thresholds = spotter.thresholds
         self._last: collections.deque[Detection] = collections.deque(maxlen=6)
@@ -35,7 +36,7 @@ class LiveView:
         self._live.start()
         self._drawn = 0.0
 
-    def update(self, meter: Meter, source: Source, spotter: StreamingSpotter) -> None:
+    def update(self, meter: Meter, source: Source, spotter: StreamingSpotter | TypedSpotter) -> None:
         """Draw, unless it was drawn just now."""
         if (now := time.monotonic()) - self._drawn >= 1 / PER_SECOND:
             self._drawn = now
@@ -50,7 +51,7 @@ class LiveView:
         """Leave the last picture standing, the terminal as it was."""
         self._live.stop()
 
-    def _picture(self, meter: Meter, source: Source, spotter: StreamingSpotter) -> RenderableType:
+    def _picture(self, meter: Meter, source: Source, spotter: StreamingSpotter | TypedSpotter) -> RenderableType:
         lost = f"[red]{source.overruns} overruns[/]" if source.overruns else "0 overruns"
         state = "[red]waiting for[/]" if source.waiting else "listening to"
         head = Text.from_markup(f"{state} ")

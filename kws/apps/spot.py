@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from kws.apps.typed import TypedSpotter, typed_spotter
 from kws.audio.files import AudioError, blocks, raw_blocks
 from kws.errors import KwsError, between
 from kws.runtime.detector import Detection
@@ -39,10 +40,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=DEFAULT, metavar="ONNX", help=f"a file, or the name of a shipped model (default: {DEFAULT})")
     add("--fa-per-hour", type=float, metavar="X", help="operating point of the model (default: the model's choice)")
     add("--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="score; may be given repeatedly")
+    add("--words", metavar="WORD,...", help="typed words, at once and as a preview, instead of a model (kws new)")
 
 
-def load_spotter(options: argparse.Namespace) -> StreamingSpotter:
+def load_spotter(options: argparse.Namespace) -> StreamingSpotter | TypedSpotter:
     """The model and the thresholds asked for; a line on standard error where nobody has chosen thresholds."""
+    if options.words is not None:
+        if options.model != DEFAULT or options.fa_per_hour is not None:
+            raise KwsError("--words goes with neither --model nor --fa-per-hour; set --threshold")
+        return typed_spotter(options.words, parse_thresholds(options.threshold))
     model = SpotterModel(options.model)
     thresholds = parse_thresholds(options.threshold)
     if thresholds is None and not model.is_calibrated:
@@ -60,7 +66,7 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _detections(spotter: StreamingSpotter, audio: Iterator[Float32]) -> Iterator[Detection]:
+def _detections(spotter: StreamingSpotter | TypedSpotter, audio: Iterator[Float32]) -> Iterator[Detection]:
     spotter.reset()
     for block in audio:
         yield from spotter.feed(block)

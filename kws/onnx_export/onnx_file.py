@@ -18,7 +18,7 @@ from kws.onnx_export import parity, reference
 from kws.onnx_export.operations import multiplications, per_second
 from kws.onnx_export.quantize import quantize
 from kws.onnx_export.trace import trace
-from kws.runtime.contract import FORMAT
+from kws.runtime.contract import FORMAT, KINDS
 from kws.system.atomic import write_whole
 
 
@@ -31,6 +31,8 @@ def export_onnx(
     precision: str = "float32",
     batch_size: int = 1,
     card: Mapping[str, Any] | None = None,
+    kind: str = KINDS[0],
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `spotter` as ONNX format 2 (see ARCHITECTURE.md) to `path`, after comparing it with torch.
 
@@ -42,6 +44,8 @@ def export_onnx(
         precision: `float32` or `int8`.
         batch_size: streams that a step takes; 0: any number.
         card: what `kws info` shows beside the derived facts: data, licence, accuracy.
+        kind: what the logits are, of `kws.runtime.contract.KINDS`.
+        more: further metadata, in place of what would be written.
 
     Raises:
         ValueError: if a block is not a whole number of logits frames, int8 is asked for several streams at once, or the
@@ -77,7 +81,7 @@ def export_onnx(
     metadata = {
         "kws_format": FORMAT,
         "kws_version": __version__,
-        "kind": "commands",
+        "kind": kind,
         "variant": variant,
         "precision": precision,
         "labels": list(spotter.labels),
@@ -95,6 +99,7 @@ def export_onnx(
             "multiplications_per_second": round(cost),
             **(card or {}),
         },
+        **(more or {}),
     }
     if variant == "features":
         metadata["frontend_constants"] = reference.constants(frontend)

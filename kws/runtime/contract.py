@@ -14,7 +14,7 @@ from kws.runtime.detector import Detector, DetectorConfig
 from kws.runtime.operating_points import OperatingPoint
 
 FORMAT, OLDEST_FORMAT = 2, 1  # what is written, and the oldest that is read
-KINDS = ("commands",)
+KINDS = ("commands", "phonemes")  # keywords; phonemes of which typed words are made (kws.runtime.phrases)
 MOST_POINTS = 100
 MOST_LABELS, LONGEST_LABEL = 10_000, 200  # characters
 MOST_SAMPLES = 1 << 24
@@ -54,7 +54,7 @@ def contradiction(metadata: Mapping[str, Any]) -> str | None:
             return f"{key} is {metadata[key]!r}, not a table"
     if form > 1 and metadata["kind"] not in KINDS:
         return f"its kind is {metadata['kind']!r}, which this version of kws does not run; it runs {', '.join(KINDS)}"
-    checks = (_sizes, _frontend, _detector, *((_operating_points,) if form > 1 else ()))
+    checks = (_sizes, _frontend, _detector, *((_operating_points, _typed) if form > 1 else ()))
     return _labels(metadata["labels"]) or next((what for check in checks if (what := check(metadata))), None)
 
 
@@ -129,4 +129,16 @@ def _operating_points(metadata: Mapping[str, Any]) -> str | None:
         return f"operating_points are for {promised} false alarms an hour; each must be higher than the one before"
     if promised and chosen not in promised:
         return f"fa_per_hour is {chosen!r}, which is none of its operating points: {promised}"
+    return None
+
+
+def _typed(metadata: Mapping[str, Any]) -> str | None:
+    """The thresholds of typed words, of a file of phonemes: of words of one phoneme, of two, and so on."""
+    values = metadata.get("typed_thresholds", [])
+    if metadata["kind"] != "phonemes":
+        return None
+    if not isinstance(values, list) or not 0 < len(values) <= MOST_POINTS:
+        return f"typed_thresholds is no list of 1 to {MOST_POINTS} numbers"
+    if any(type(value) not in (int, float) or not 0 < value <= 1 for value in values):
+        return f"typed_thresholds is {values}; each must be a number above 0 and at most 1"
     return None

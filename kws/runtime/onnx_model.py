@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 
 from kws.errors import KwsError, ModelError
-from kws.runtime.contract import FORMAT, OLDEST_FORMAT, SIZES, contradiction
+from kws.runtime.contract import FORMAT, KINDS, OLDEST_FORMAT, SIZES, contradiction
 from kws.runtime.detector import DetectorConfig
 from kws.runtime.operating_points import OperatingPoint
 from kws.runtime.shipped import find_model
@@ -68,9 +68,12 @@ class DescribedModel:
     the file promises, by false alarms an hour; empty if it was not calibrated, or in format 1.
     """
 
-    def __init__(self, path: Path, metadata: dict[str, Any]) -> None:
-        """The model of `path`, whose metadata contradict nothing."""
+    def __init__(self, path: Path, metadata: dict[str, Any], kind: str = KINDS[0]) -> None:
+        """The model of `path`, whose metadata contradict nothing. Raises `ModelError` for a model of another kind."""
         self.path, self.metadata = path, metadata
+        if (found := metadata.get("kind", KINDS[0])) != kind:
+            use = "it is what typed words are found with: kws spot --words 'computer,smart mirror' FILE"
+            raise ModelError(f"{path} hears {found}, not {kind}" + (f"; {use}" if found == "phonemes" else ""))
         self.labels = tuple(str(label) for label in self.metadata["labels"])
         self.sample_rate, self.hop_length, self.frame_length, self.block_size, self.clip_length, self.state_size = (
             int(self.metadata[name]) for name in SIZES
@@ -101,14 +104,14 @@ class DescribedModel:
 class SpotterModel(DescribedModel):
     """One ONNX file (see ARCHITECTURE.md), loaded and checked. It holds no stream, so any number may share it."""
 
-    def __init__(self, path: str | Path, threads: int = 1) -> None:
+    def __init__(self, path: str | Path, threads: int = 1, kind: str = KINDS[0]) -> None:
         """Load a file, or a shipped model by its name.
 
-        Raises `ModelError`, naming the file, if it is missing, no kws model, or contradicts itself.
+        Raises `ModelError`, naming the file, if it is missing, no kws model, of another `kind`, or contradicts itself.
         """
         found = find_model(path)
         self.session, metadata = load(found, threads)
-        super().__init__(found, metadata)
+        super().__init__(found, metadata, kind)
         self._check_graph()
 
     def _check_graph(self) -> None:

@@ -54,6 +54,16 @@ def pronounce(texts: Sequence[str], voice: str = "en-us") -> list[str]:
     return [str(ipa) for ipa in run_jobs(__name__, [{"texts": list(texts), "voice": voice}], 1, 1, "", False)[0]]
 
 
+def distance(one: Sequence[str], other: Sequence[str]) -> int:
+    """Phonemes to be put in, left out or changed to make the one the other (V. Levenshtein, 1966)."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        diagonal, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
+    return row[-1]
+
+
 def work(job: dict[str, Any], done: Callable[[int], None]) -> list[str]:
     """The IPA of `job["texts"]` as `job["voice"]` speaks."""
     espeak = Espeak()

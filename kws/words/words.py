@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kws.errors import KwsError
-from kws.speech.phonemes import from_ipa, pronounce
+from kws.speech.phonemes import distance, from_ipa, pronounce
 from kws.speech.sentences import grammar
 
 LONGEST_WORDS, LONGEST_PHONEMES, FEWEST_PHONEMES, SHORT_PHONEMES = 5, 30, 3, 6
@@ -53,7 +53,7 @@ def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> l
             )
     for i, one in enumerate(words):
         for other in words[i + 1 :]:
-            if one.phonemes and _distance(one.phonemes, other.phonemes) <= ALIKE_SHARE * len(one.phonemes):
+            if one.phonemes and distance(one.phonemes, other.phonemes) <= ALIKE_SHARE * len(one.phonemes):
                 raise KwsError(f"{one.label!r} and {other.label!r} sound alike; choose words that differ more")
     return words
 
@@ -97,18 +97,8 @@ def warnings_of(words: Sequence[Word], lexicon: Collection[str], language: str) 
         near = [
             text
             for text, phonemes in known.items()
-            if text not in parts and _distance(word.phonemes, phonemes) <= max(1, NEAR_SHARE * len(word.phonemes))
+            if text not in parts and distance(word.phonemes, phonemes) <= max(1, NEAR_SHARE * len(word.phonemes))
         ]
         if near and word.phonemes:
             found.append(f"{word.label!r} sounds like {', '.join(near[:6])}: expect it to be taken for that")
     return found
-
-
-def _distance(one: Sequence[str], other: Sequence[str]) -> int:
-    """Phonemes to be put in, left out or changed to make the one the other (V. Levenshtein, 1966)."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        diagonal, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (a != b))
-    return row[-1]

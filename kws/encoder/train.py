@@ -1,0 +1,108 @@
+"""A run that makes an encoder: pieces of speech, learning, thresholds of typed words, the ONNX file and its figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from kws.config import PhonemesConfig, TrainConfig
+from kws.encoder import sources
+from kws.encoder.learn import Options, learn, new_encoder
+from kws.encoder.measure import heard_phonemes, phoneme_error, typed_thresholds
+from kws.encoder.pieces import Pieces, Plan, make_pieces
+from kws.encoder.rows import ROW_FRAMES
+from kws.errors import KwsError
+from kws.model.checkpoint import load_checkpoint, save_checkpoint
+from kws.onnx_export.onnx_file import export_onnx
+from kws.recordings.speech import read_speech
+from kws.runtime.onnx_model import SpotterModel
+from kws.speech.phonemes import from_ipa, pronounce
+from kws.system.jobs import cores
+from kws.system.progress import Stage
+from kws.training.run_files import BEST, RESULT
+
+FA_PER_HOUR = 0.5  # of a typed word
+PROVISIONAL = [1.0]  # thresholds of typed words, until they are measured
+
+
+def train_encoder(config: TrainConfig, run_dir: Path) -> float:
+    """Make `run_dir/encoder.onnx`; returns 1 less its phoneme error on speech unheard.
+
+    A run that was stopped goes on with `resume=true`. Raises `KwsError` for data that is not there.
+    """
+    options = cast(PhonemesConfig, config.data)
+    if not config.augment.noise_dir:
+        raise KwsError("an encoder is to hear noise; name a folder or a table of it with augment.noise_dir=...")
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    workers, rng = options.workers or cores(), np.random.default_rng(config.seed)
+    pieces = Path(options.cache_dir) / "encoder"
+    spoken = sources.speech_plans(Path(options.speech), options.left_out)
+    plans = {"speech": spoken, "noise": [Plan([str(u.path)]) for u in read_speech(
+        Path(config.augment.noise_dir), "augment.noise_dir")]}  # fmt: skip
+    if options.words_root:
+        root = Path(options.words_root)
+        plans["words"] = sources.word_plans(root, "train", options.left_out, options.words_clips, rng)
+    plans["spoken"] = sources.spoken_plans(spoken, options.spoken, rng)
+    made = {name: make_pieces(pieces / name, members, workers, config.seed) for name, members in plans.items()}
+    noise = Pieces.read(made.pop("noise"))
+    heard = Pieces.read([path for name in made for path in made[name]])
+    trainer = config.trainer
+    steps = round(trainer.epochs * len(heard.features) / (trainer.batch_size * ROW_FRAMES))
+    learning = Options(steps, trainer.batch_size, options.embedding_weight)
+    encoder = new_encoder(config.frontend, config.model)
+    if not config.resume:
+        (run_dir / "last.pt").unlink(missing_ok=True)
+    print(f"{encoder.n_parameters:,} parameters, {len(heard.features) / 360_000:.1f} h, {steps} steps; {run_dir}")
+    with Stage("learning", steps, "step") as stage:
+        encoder = learn(encoder, heard, noise, run_dir, trainer, learning, config.seed, stage.advance)
+    save_checkpoint(run_dir / BEST, encoder, info={"config": json.loads(json.dumps(config, default=vars))})
+    return finish(config, run_dir)
+
+
+def finish(config: TrainConfig, run_dir: Path) -> float:
+    """Thresholds, figures and `encoder.onnx` of a run that has learned."""
+    options = cast(PhonemesConfig, config.data)
+    encoder, _ = load_checkpoint(run_dir / BEST)
+    path = run_dir / "encoder.onnx"
+    detector = {"pooling": "sum", "smoothing_ms": 30.0, "score": "posterior", "threshold": 0.5}
+    described = {"detector": detector, "typed_thresholds": PROVISIONAL}
+    card: dict[str, Any] = {"licence": "CC BY 4.0", "clip_length": 16000}
+    export_onnx(encoder, path, card=card, kind="phonemes", more=described)
+    model = SpotterModel(path, kind="phonemes")
+    calibrate = [u for u in read_speech(Path(options.calibrate), "data.calibrate") if u.text]
+    thresholds = typed_thresholds(model, calibrate, FA_PER_HOUR, np.random.default_rng(config.seed))
+    errors = phoneme_errors(model, options)
+    card |= {"phoneme_error": errors, "fa_per_hour": FA_PER_HOUR}
+    export_onnx(encoder, path, card=card, kind="phonemes", more={**described, "typed_thresholds": thresholds})
+    result = {"phoneme_error": errors, "typed_thresholds": thresholds, "parameters": encoder.n_parameters}
+    (run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+    print(f"phoneme error {', '.join(f'{name} {100 * error:.1f} %' for name, error in errors.items())}; {path}")
+    return 1 - errors["all"]
+
+
+def phoneme_errors(model: SpotterModel, options: PhonemesConfig) -> dict[str, float]:
+    """The phoneme error on speakers unheard, by source (second folder of a file), of all, of words."""
+    check = Path(options.check)
+    known = [u for u in read_speech(check, "data.check") if sources.ENGLISH.fullmatch(u.text)]
+    logits = heard_phonemes(model, [u.path for u in known])
+    said = [from_ipa(ipa) for ipa in pronounce([u.text for u in known])]
+    parts = [Path(os.path.relpath(u.path, check.parent)).parts for u in known]
+    names = [part[min(1, len(part) - 1)] for part in parts]
+    errors = {}
+    for name in sorted(set(names)):
+        chosen = [i for i, other in enumerate(names) if other == name]
+        errors[name] = phoneme_error([logits[i] for i in chosen], [said[i] for i in chosen], model.labels)
+    errors["all"] = phoneme_error(logits, said, model.labels)
+    if options.words_root:
+        root, rng = Path(options.words_root), np.random.default_rng(0)
+        plans = sources.word_plans(root, "validation", options.left_out, 400, rng)
+        clips = [(Path(path), word) for plan in plans for path, word in zip(plan.files, plan.text.split(), strict=True)]
+        said = [from_ipa(ipa) for ipa in pronounce([word for _, word in clips])]
+        errors["words"] = phoneme_error(heard_phonemes(model, [path for path, _ in clips]), said, model.labels)
+    return {name: round(error, 4) for name, error in errors.items()}
