@@ -40,6 +40,7 @@ def test_ipa_becomes_the_phonemes_that_an_encoder_knows() -> None:
         (["42"], {}, "not made of letters"),
         (["🙂"], {}, "not made of letters"),
         (["a"], {}, "too short"),
+        (["你好"], {}, "has letters that the language 'en' does not"),
         (["x" * 101], {}, "has 101 letters"),
         (["one two three four five six"], {}, "has 6 words"),
         (["computer", "Computer"], {}, "given twice"),

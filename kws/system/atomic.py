@@ -56,6 +56,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno in FULL:
+            raise DiskFullError(f"no space is left for {path}, nothing of it was kept; free some space") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

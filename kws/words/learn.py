@@ -21,7 +21,7 @@ LENGTH = 36  # frames of a step
 WINDOW = 6  # frames in which a word's score is pooled, from one before its end
 FREE_BEFORE, FREE_AFTER = 4, 5  # frames around those that are neither the word nor something else
 LEARNING_RATE, WEIGHT_DECAY, WARMUP, AVERAGE_DECAY = 3e-3, 5e-2, 100, 0.99
-SPEECH_WEIGHT = 5.0  # of running speech in the loss
+SPEECH_WEIGHT = 20.0  # of running speech in the loss
 MODEL = SpeechEmbeddingConfig(dropout=0.3, pooling="sum", pool_ms=WINDOW * 80.0)
 
 

@@ -1,4 +1,4 @@
-"""The words, what sounds like them, and everyday phrases, all spoken by the same synthetic voices."""
+"""The words and a little of what sounds like them, all spoken by the same synthetic voices."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from kws.audio.levels import saturated
 from kws.errors import DataError
 from kws.speech import kokoro
 from kws.speech.espeak import Espeak
-from kws.speech.sentences import grammar, holds
-from kws.speech.sound_alikes import EVERYDAY, sound_alikes
+from kws.speech.sentences import holds
+from kws.speech.sound_alikes import sound_alikes
 from kws.speech.voices import voices_of
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_file
 
-CLIPS = 400  # of each word, and of everyday phrases in all
-SOUND_ALIKE_SHARE = 80  # a word is spoken so many times as often as each of its sound-alikes
+CLIPS = 400  # of each word
+SOUND_ALIKE_SHARE = 200  # a word is spoken so many times as often as each of its sound-alikes
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
-KOKORO_SHARE, KOKORO_SCENES = 0.25, 3  # clips of Kokoro for each of espeak-ng, and scenes of each: it takes long
+KOKORO_SHARE, KOKORO_SCENES = 0.375, 3  # clips of Kokoro for each of espeak-ng, and scenes of each: it takes long
 Clip = dict[str, Any]  # label, text, voice, rate, pitch
 
 
@@ -33,17 +33,16 @@ def plan(words: Sequence[str], said: Sequence[str], language: str, seed: int, co
     """
     rng = np.random.default_rng(seed)
     near = dict.fromkeys(text for word in words for text in sound_alikes(word) if not holds(text, words))
-    everyday = [text for name in EVERYDAY for text in grammar()[name] if not holds(text, words)]
     clips = []
     for voices, share in ((voices_of(language), 1.0), (kokoro.voices_of(language), KOKORO_SHARE)):
         times = round(count * share)
         texts = [(label, text, times) for label, text in enumerate(said)]
         texts += [(-1, text, -(-times // SOUND_ALIKE_SHARE)) for text in near]
-        order = rng.permutation(len(everyday))[:times]
-        texts += [(-1, everyday[i], -(-times // len(everyday))) for i in order]
         if voices:
             clips += _drawn([text for text in texts if share == 1 or not text[1].startswith("[[")], voices, rng)
-    return sorted(clips, key=lambda clip: str(clip["voice"]))
+    names = sorted({str(clip["voice"]) for clip in clips})
+    places = dict(zip(names, rng.permutation(len(names)).tolist(), strict=True))  # a part of the clips has all kinds
+    return sorted(clips, key=lambda clip: places[str(clip["voice"])])
 
 
 def _drawn(texts: Sequence[tuple[int, str, int]], voices: Sequence[str], rng: np.random.Generator) -> list[Clip]:

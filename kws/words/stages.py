@@ -26,7 +26,7 @@ from kws.words.learn import Scenes, learn
 from kws.words.takes import write_takes
 from kws.words.words import Word, voice_of
 
-FORMAT = 2
+FORMAT, CACHE_FORMAT = 3, 2
 SHARD_CLIPS, SHARD_FILES = 128, 100
 HELD_OUT_SHARD = 8  # every eighth shard of voices is not trained on
 HELD_OUT_CLIPS = 60  # of a word
@@ -167,7 +167,7 @@ class Workshop:
 
 def _stamp(part: Sequence[Utterance], heard: bool) -> str:
     stamps = "".join(f"{u.path.resolve()}\0{(status := u.path.stat()).st_size}\0{status.st_mtime_ns}\n" for u in part)
-    return hashlib.sha256(f"{FORMAT} {heard} {stamps}".encode(errors="surrogateescape")).hexdigest()[:20]
+    return hashlib.sha256(f"{CACHE_FORMAT} {heard} {stamps}".encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def check_hours(train: Sequence[Utterance], calibrate: Sequence[Utterance]) -> None:

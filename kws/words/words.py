@@ -13,6 +13,7 @@ from kws.speech.sentences import grammar
 
 LONGEST_WORDS, LONGEST_PHONEMES, FEWEST_PHONEMES, SHORT_PHONEMES = 5, 30, 3, 6
 NEAR_SHARE = 0.25  # of a word's phonemes, at least one: a word that differs in so many is one to be warned of
+LATIN = frozenset("en de fr es it pt nl sv nb da fi pl cs sk sl hr hu ro tr id ms vi eu ca gl et lv lt".split())
 ALIKE_SHARE = 0.2  # two of one's own words may not be so near
 
 
@@ -34,6 +35,7 @@ def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> l
     labels = [" ".join(text.lower().split()) for text in texts]
     for text, label in zip(texts, labels, strict=True):
         _check_spelling(text, label)
+        _check_script(label, language)
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise KwsError(f"{twice!r} is given twice; give each word once")
     if unknown := sorted(set(say) - set(labels)):
@@ -48,7 +50,7 @@ def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> l
         if phonemes and not FEWEST_PHONEMES <= len(phonemes) <= LONGEST_PHONEMES:
             which = "short" if len(phonemes) < FEWEST_PHONEMES else "long"
             raise KwsError(
-                f"{label!r} is too {which}: it has {len(phonemes)} phonemes ({ipa}), and a keyword needs "
+                f"{label!r} is too {which}: it has {len(phonemes)} phonemes ({ipa[:40]}), and a keyword needs "
                 f"{FEWEST_PHONEMES} to {LONGEST_PHONEMES}; choose another"
             )
     for i, one in enumerate(words):
@@ -72,6 +74,13 @@ def _check_spelling(text: str, label: str) -> None:
         raise KwsError(f"{text!r} has {len(label.split())} words; a keyword has at most {LONGEST_WORDS}")
     if len(label) > 100:
         raise KwsError(f"{text[:30]!r}... has {len(label)} letters; a keyword has at most 100")
+
+
+def _check_script(label: str, language: str) -> None:
+    """espeak-ng would say the names of letters that its language does not have: `Chinese letter`."""
+    foreign = [c for c in label if c.isalpha() and not unicodedata.name(c, "").startswith("LATIN")]
+    if foreign and language.split("-")[0] in LATIN:
+        raise KwsError(f"{label!r} has letters that the language {language!r} does not; name its own with --language")
 
 
 def warnings_of(words: Sequence[Word], lexicon: Collection[str], language: str) -> list[str]:

@@ -1,0 +1,139 @@
+"""The encoder of our own: rows to learn from, a step of learning, and typed words against a brute-force decoder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.errors import KwsError
+from kws.runtime.contract import contradiction
+from kws.runtime.phrases import PhraseDetector, PhraseScorer
+
+torch = pytest.importorskip("torch")
+
+from kws.config import FrontendConfig, RecurrentConfig, TrainerConfig  # noqa: E402
+from kws.encoder.learn import Options, learn, new_encoder  # noqa: E402
+from kws.encoder.measure import phoneme_error  # noqa: E402
+from kws.encoder.pieces import HOPS, Pieces  # noqa: E402
+from kws.encoder.rows import ROW_FRAMES, UNSETTLED, Rows, between  # noqa: E402
+from kws.encoder.sources import spoken_plans, word_plans  # noqa: E402
+from kws.onnx_export.onnx_file import export_onnx  # noqa: E402
+from kws.runtime.onnx_model import SpotterModel  # noqa: E402
+
+
+def collapsed(path: tuple[int, ...]) -> list[int]:
+    return [label for label, _ in itertools.groupby(path) if label]
+
+
+@pytest.mark.parametrize("word", [[1, 2], [2, 2], [1, 2, 1]])
+def test_a_word_scores_by_its_best_path(word: list[int]) -> None:
+    """Every sequence of labels that begins and ends with the word's sounds, from every frame on."""
+    logits = np.random.default_rng(0).normal(0, 2, (6, 3)).astype(np.float32)
+    scorer = PhraseScorer([word], 0, 0.03)
+    emission = (logits - logits.max(axis=1, keepdims=True)).astype(np.float64)
+    for frame in range(6):
+        score, start = scorer.step(logits[frame])
+        best = max(
+            (
+                (sum(emission[first + i, label] for i, label in enumerate(path)) / len(word), first)
+                for first in range(frame + 1)
+                for path in itertools.product(range(3), repeat=frame + 1 - first)
+                if path[0] and path[-1] and collapsed(path) == word
+            ),
+            default=(-1e9, 0),
+        )
+        if best[0] > -1e8:
+            assert score[0] == pytest.approx(best[0])
+            assert start[0] <= best[1]  # of paths of one score, the longest
+
+
+def test_typed_words_are_detected_once_and_not_across_a_long_pause() -> None:
+    def spoken(*labels: int) -> np.ndarray:
+        return np.eye(4, dtype=np.float32)[list(labels)] * 8
+
+    def found(logits: np.ndarray) -> list[tuple[str, float]]:
+        detector = PhraseDetector(["ab", "ba"], PhraseScorer([[1, 2], [2, 1]], 0, 0.03), [0.5, 0.5], 0.03)
+        return [(d.keyword, round(d.start, 2)) for d in detector.process(logits)]
+
+    assert found(spoken(0, 0, 1, 0, 2, 0, 0)) == [("ab", 0.06)]
+    assert found(spoken(0, 1, *[0] * 9, 2, 0)) == [("ab", 0.03)]
+    assert found(spoken(0, 1, *[0] * 11, 2, 0)) == []
+    assert found(spoken(1, 3, 3, 2)) == []
+    with pytest.raises(KwsError, match="no phonemes"):
+        PhraseScorer([[]], 0, 0.03)
+
+
+def pieces(rng: np.random.Generator, lengths: list[int], known: bool = True) -> Pieces:
+    ends = np.cumsum(lengths)
+    features = np.repeat(np.arange(ends[-1], dtype=np.float16)[:, None] / 100, 32, axis=1) - 10
+    embeddings = np.repeat(np.arange(ends[-1] // HOPS, dtype=np.float16)[:, None], 96, axis=1)
+    said = [(("k", "æ", "t") if known else None) for _ in lengths]
+    return Pieces(features, embeddings, ends, said)
+
+
+def test_rows_hold_whole_pieces_and_know_when_each_embedding_is() -> None:
+    rng = np.random.default_rng(0)
+    made = pieces(rng, [800, 400, 240])
+    rows = Rows(made, made, rng)
+    rows._heard = lambda features: features  # type: ignore[method-assign]  # as it was
+    row = next(iter(rows))
+    assert row.features.shape == (ROW_FRAMES, 32)
+    assert row.phonemes is not None
+    assert len(row.phonemes) % 3 == 0
+    assert len(row.times) == len(row.embeddings)
+    # An embedding of number n ends with frame 8 (n + 1) of its piece; features count frames.
+    heard = between(row.features, row.times.astype(np.float64) - 1)[:, 0]
+    apart = np.abs((heard + 10) * 100 - ((row.embeddings[:, 0] + 1) * HOPS - 1))
+    assert (apart < 3).mean() > 0.97  # the last of a piece lies between it and the next
+    assert row.times.min() > UNSETTLED * HOPS / 1.3
+
+
+def test_an_encoder_learns_goes_on_and_becomes_a_file_of_its_own_kind(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made, trainer = pieces(rng, [800] * 4), TrainerConfig(epochs=1, batch_size=2)
+    frontend = FrontendConfig(n_mels=32, f_min=60.0, f_max=3800.0)
+    model = RecurrentConfig(hidden_size=8, conv_channels=[4], time_stride=3, projection_size=8)
+
+    def run(steps: int) -> tuple[object, list[int]]:
+        torch.manual_seed(0)
+        counted: list[int] = []
+        options = Options(steps, 2, save_every=2)
+        done = learn(
+            new_encoder(frontend, model), made, made, tmp_path, trainer, options, 0, lambda n, f: counted.append(n)
+        )
+        return done, counted
+
+    assert run(2)[1] == [1, 1]
+    encoder, counted = run(4)
+    assert counted == [2, 1, 1]
+    path = tmp_path / "encoder.onnx"
+    export_onnx(encoder, path, kind="phonemes", more={"typed_thresholds": [0.5]})
+    assert SpotterModel(path, kind="phonemes").labels[:2] == ("_blank_", "p")
+    with pytest.raises(KwsError, match="hears phonemes, not commands; it is what typed words are found with"):
+        SpotterModel(path)
+    metadata = SpotterModel(path, kind="phonemes").metadata
+    assert contradiction(metadata) is None
+    for values in ([], [0.5, 2.0], ["x"], None, {}):
+        assert "typed_thresholds" in str(contradiction({**metadata, "typed_thresholds": values}))
+
+
+def test_the_phoneme_error_counts_edits() -> None:
+    labels = ("_blank_", "k", "æ", "t")
+    rows = np.eye(4, dtype=np.float32)[[0, 1, 1, 0, 2, 0, 0, 2, 3]]
+    assert phoneme_error([rows], [["k", "æ", "t"]], labels) == pytest.approx(1 / 3)
+
+
+def test_words_left_out_are_in_no_piece(tmp_path: Path) -> None:
+    for word in ("yes", "happy"):
+        (tmp_path / word).mkdir()
+        for i in range(20):
+            (tmp_path / word / f"{i:08x}_nohash_0.wav").touch()
+    plans = word_plans(tmp_path, "train", ["happy"], 100, np.random.default_rng(0))
+    assert {text for plan in plans for text in plan.text.split()} == {"yes"}
+    assert all(json.dumps(plan.files).count("yes/") == len(plan.text.split()) for plan in plans)
+    spoken = spoken_plans(plans, 5, np.random.default_rng(0))
+    assert all(set(plan.text.split()) == {"yes"} and plan.voice for plan in spoken)
