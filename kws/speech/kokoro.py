@@ -41,7 +41,7 @@ def _package(name: str) -> Path | None:
 
 
 def voices_of(language: str) -> list[str]:
-    """Voices that speak a language, each with the prefix, two joined by `name+name@share`; none where there are none."""
+    """Voices that speak a language, each with the prefix, two joined by `name+name@share`; without Kokoro none."""
     if (folder() / "model.onnx").is_file():
         found = sorted(path.stem for path in (folder() / "voices").glob("*.bin"))
         names = [name for name in found if name[0] in ACCENTS.get(language, "")]
