@@ -124,7 +124,7 @@ def _said(say: Sequence[str], words: Sequence[str]) -> dict[str, str]:
 
 def _minutes(shop: Workshop) -> float:
     """How long a run from the beginning takes: an estimate from what one core was measured to do."""
-    n_scenes = 2.2 * shop.clips * len(shop.words)
+    n_scenes = 4 * shop.clips * len(shop.words)
     parallel = SECONDS["scene"] * n_scenes + SECONDS["speech"] * negatives.hours(shop.train) * 4 / 3
     parallel += SECONDS["calibration"] * negatives.hours(shop.calibrate)
     return (parallel / shop.workers + SECONDS["step"] * shop.steps) / 60

@@ -18,11 +18,12 @@ from kws.speech.voices import voices_of
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_file
 
-CLIPS = 400  # of each word
-SOUND_ALIKE_SHARE = 200  # a word is spoken so many times as often as each of its sound-alikes
+CLIPS = 100  # of each word, by each synthesiser
+ALONE = 4  # times as many by espeak-ng where it is the only one
+SOUND_ALIKE_SHARE = 50  # a word is spoken so many times as often as each of its sound-alikes
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
-KOKORO_SHARE, KOKORO_SCENES = 0.375, 3  # clips of Kokoro for each of espeak-ng, and scenes of each: it takes long
+KOKORO_SCENES = 3  # of each of its clips, which take long
 Clip = dict[str, Any]  # label, text, voice, rate, pitch
 
 
@@ -34,12 +35,14 @@ def plan(words: Sequence[str], said: Sequence[str], language: str, seed: int, co
     rng = np.random.default_rng(seed)
     near = dict.fromkeys(text for word in words for text in sound_alikes(word) if not holds(text, words))
     clips = []
-    for voices, share in ((voices_of(language), 1.0), (kokoro.voices_of(language), KOKORO_SHARE)):
-        times = round(count * share)
+    neural = kokoro.voices_of(language)
+    for voices, times in ((voices_of(language), count if neural else ALONE * count), (neural, count)):
         texts = [(label, text, times) for label, text in enumerate(said)]
         texts += [(-1, text, -(-times // SOUND_ALIKE_SHARE)) for text in near]
         if voices:
-            clips += _drawn([text for text in texts if share == 1 or not text[1].startswith("[[")], voices, rng)
+            clips += _drawn(
+                [text for text in texts if voices is not neural or not text[1].startswith("[[")], voices, rng
+            )
     names = sorted({str(clip["voice"]) for clip in clips})
     places = dict(zip(names, rng.permutation(len(names)).tolist(), strict=True))  # a part of the clips has all kinds
     return sorted(clips, key=lambda clip: places[str(clip["voice"])])
