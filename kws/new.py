@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kws.calibrate import calibrate
 from kws.errors import KwsError
+from kws.speech import kokoro
 from kws.system.jobs import cores
 from kws.words import negatives
 from kws.words.report import write_report
@@ -24,8 +25,8 @@ from kws.words.takes import read_takes
 from kws.words.words import read_words, warnings_of
 
 FA_PER_HOUR = 0.5
-# Seconds of one core, measured: a scene, an hour of real speech, a step of learning, an hour of calibration.
-SECONDS = {"scene": 0.07, "speech": 34.0, "step": 0.05, "calibration": 40.0}
+# Seconds of one core, measured: a clip of Kokoro, a scene, an hour of real speech, a step of learning, an hour of calibration.
+SECONDS = {"clip": 1.8, "scene": 0.07, "speech": 34.0, "step": 0.05, "calibration": 40.0}
 
 
 def new(
@@ -126,6 +127,7 @@ def _minutes(shop: Workshop) -> float:
     """How long a run from the beginning takes: an estimate from what one core was measured to do."""
     n_scenes = 4 * shop.clips * len(shop.words)
     parallel = SECONDS["scene"] * n_scenes + SECONDS["speech"] * negatives.hours(shop.train) * 4 / 3
+    parallel += SECONDS["clip"] * shop.clips * len(shop.words) * bool(kokoro.voices_of(shop.language))
     parallel += SECONDS["calibration"] * negatives.hours(shop.calibrate)
     return (parallel / shop.workers + SECONDS["step"] * shop.steps) / 60
 

@@ -20,7 +20,7 @@ from kws.system.atomic import whole_file
 
 CLIPS = 100  # of each word, by each synthesiser
 ALONE = 4  # times as many by espeak-ng where it is the only one
-SOUND_ALIKE_SHARE = 50  # a word is spoken so many times as often as each of its sound-alikes
+SOUND_ALIKE_SHARE = 100  # a word is spoken so many times as often as each of its sound-alikes
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
 KOKORO_SCENES = 3  # of each of its clips, which take long
@@ -40,9 +40,8 @@ def plan(words: Sequence[str], said: Sequence[str], language: str, seed: int, co
         texts = [(label, text, times) for label, text in enumerate(said)]
         texts += [(-1, text, -(-times // SOUND_ALIKE_SHARE)) for text in near]
         if voices:
-            clips += _drawn(
-                [text for text in texts if voices is not neural or not text[1].startswith("[[")], voices, rng
-            )
+            readable = [text for text in texts if voices is not neural or not text[1].startswith("[[")]
+            clips += _drawn(readable, voices, rng)
     names = sorted({str(clip["voice"]) for clip in clips})
     places = dict(zip(names, rng.permutation(len(names)).tolist(), strict=True))  # a part of the clips has all kinds
     return sorted(clips, key=lambda clip: places[str(clip["voice"])])
