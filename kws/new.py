@@ -25,7 +25,7 @@ from kws.words.takes import read_takes
 from kws.words.words import read_words, warnings_of
 
 FA_PER_HOUR = 0.5
-# Seconds of one core, measured: a clip of Kokoro, a scene, an hour of real speech, a step of learning, an hour of calibration.
+# Seconds of one core, measured: a clip of Kokoro, a scene, an hour of speech, a step, an hour to calibrate on.
 SECONDS = {"clip": 1.8, "scene": 0.07, "speech": 34.0, "step": 0.05, "calibration": 40.0}
 
 

@@ -15,6 +15,7 @@ from kws.runtime.phrases import PhraseDetector, PhraseScorer
 
 torch = pytest.importorskip("torch")
 
+from kws.apps.typed import TypedSpotter  # noqa: E402
 from kws.config import FrontendConfig, RecurrentConfig, TrainerConfig  # noqa: E402
 from kws.encoder.learn import Options, learn, new_encoder  # noqa: E402
 from kws.encoder.measure import phoneme_error  # noqa: E402
@@ -113,8 +114,20 @@ def test_an_encoder_learns_goes_on_and_becomes_a_file_of_its_own_kind(tmp_path: 
     path = tmp_path / "encoder.onnx"
     export_onnx(encoder, path, kind="phonemes", more={"typed_thresholds": [0.5]})
     assert SpotterModel(path, kind="phonemes").labels[:2] == ("_blank_", "p")
-    with pytest.raises(KwsError, match="hears phonemes, not commands; it is what typed words are found with"):
+    with pytest.raises(KwsError, match="hears phonemes, not commands; it finds typed words: kws spot"):
         SpotterModel(path)
+    typed = TypedSpotter(["Computer", "smart mirror"], path, {"computer": 1e-6})
+    assert typed.labels == ("_unknown_", "computer", "smart mirror")
+    assert typed.thresholds == {"computer": 1e-6, "smart mirror": 0.5}
+    heard = (np.random.default_rng(0).normal(0, 0.1, 16000)).astype(np.float32)
+    whole = [*typed.feed(heard), *typed.flush()]
+    parts = [d for start in range(0, 16000, 999) for d in typed.feed(heard[start : start + 999])]
+    assert [*parts, *typed.flush()] == whole
+    for texts, message in ((["cat"], "has 3 phonemes"), ([""], "empty word"), (["mirror", "Mirror"], "twice")):
+        with pytest.raises(KwsError, match=message):
+            TypedSpotter(texts, path)
+    with pytest.raises(KwsError, match="hears commands, not phonemes; name an encoder"):
+        TypedSpotter(["computer"], "gsc12_tiny")
     metadata = SpotterModel(path, kind="phonemes").metadata
     assert contradiction(metadata) is None
     for values in ([], [0.5, 2.0], ["x"], None, {}):

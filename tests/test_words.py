@@ -121,7 +121,7 @@ def test_the_same_voices_say_the_word_and_what_sounds_like_it(tmp_path: Path, mo
     monkeypatch.setattr(kokoro, "PACKAGE", "no_such_package")
     clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
     assert clips == speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
-    assert sum(clip["label"] == 0 for clip in clips) == speak.ALONE * 80
+    assert sum(clip["label"] == 0 for clip in clips) == speak.ESPEAK_TIMES * 80
     texts = {clip["text"] for clip in clips if clip["label"] < 0}
     assert {"arvis" in text or "jar" in text for text in texts} == {True, False}
     assert not any("jarvis" in text for text in texts)
@@ -146,8 +146,10 @@ def test_few_voices_of_kokoro_become_many(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(0.3 < len(samples) / SAMPLE_RATE < 1.5 for samples in heard)
     assert len(heard[0]) != len(heard[1])
     clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
-    first = [clip["voice"].startswith(kokoro.PREFIX) for clip in clips[: len(clips) // 2]]
-    assert 0.1 < np.mean(first) < 0.5  # no part of the clips has all of one synthesiser's
+    assert sum(clip["label"] == 0 for clip in clips) == 80
+    assert all(clip["voice"].startswith(kokoro.PREFIX) for clip in clips)
+    told = speak.plan(["jarvis"], ["[[dZ'A@vIs]]"], "en", 0, 80)
+    assert {clip["voice"].startswith(kokoro.PREFIX) for clip in told if clip["label"] == 0} == {False}
 
 
 def test_a_scene_holds_its_clip_where_it_says() -> None:

@@ -40,15 +40,15 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", default=DEFAULT, metavar="ONNX", help=f"a file, or the name of a shipped model (default: {DEFAULT})")
     add("--fa-per-hour", type=float, metavar="X", help="operating point of the model (default: the model's choice)")
     add("--threshold", action="append", default=[], metavar="[KEYWORD=]X", help="score; may be given repeatedly")
-    add("--words", metavar="WORD,...", help="typed words, at once and as a preview, instead of a model (kws new)")
+    add("--words", metavar="WORD,...", help="typed words, as a preview; --model is then an encoder")
 
 
 def load_spotter(options: argparse.Namespace) -> StreamingSpotter | TypedSpotter:
     """The model and the thresholds asked for; a line on standard error where nobody has chosen thresholds."""
     if options.words is not None:
-        if options.model != DEFAULT or options.fa_per_hour is not None:
-            raise KwsError("--words goes with neither --model nor --fa-per-hour; set --threshold")
-        return typed_spotter(options.words, parse_thresholds(options.threshold))
+        if options.fa_per_hour is not None:
+            raise KwsError("--words does not go with --fa-per-hour; set --threshold")
+        return typed_spotter(options.words, options.model, parse_thresholds(options.threshold))
     model = SpotterModel(options.model)
     thresholds = parse_thresholds(options.threshold)
     if thresholds is None and not model.is_calibrated:

@@ -1,9 +1,10 @@
-"""Typed words, heard at once: the encoder that comes with kws, its phonemes, and a decoder; nothing is trained."""
+"""Typed words, heard at once: an encoder (`kws train experiment=encoder`), its phonemes, a decoder; no training."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from kws.runtime.onnx_model import LogitStream, Samples, SpotterModel
 from kws.runtime.phrases import PhraseDetector, PhraseScorer, threshold_of
 from kws.speech.phonemes import from_ipa, pronounce
 
-ENCODER = "encoder"
 FEWEST_PHONEMES = 4
 PREVIEW = "note: typed words are a preview; a spotter made by kws new misses fewer and raises fewer false alarms"
 
@@ -24,24 +24,30 @@ class TypedSpotter:
     """One stream of audio in which typed words are found; it is used as a `kws.streaming.StreamingSpotter`."""
 
     def __init__(
-        self, texts: Sequence[str], thresholds: Mapping[str, float] | float | None = None, language: str = "en-us"
+        self,
+        texts: Sequence[str],
+        encoder: str | Path,
+        thresholds: Mapping[str, float] | float | None = None,
+        language: str = "en-us",
     ) -> None:
         """A stream at time 0.
 
         Args:
             texts: words or phrases, as they are written.
+            encoder: an ONNX file of the kind `phonemes`.
             thresholds: of single words, or one for all, between 0 and 1; the encoder's own hold for the rest.
             language: the voice of espeak-ng that pronounces them.
 
         Raises:
-            KwsError: for a word that cannot be said, is too short, or is given twice, and without espeak-ng.
+            KwsError: for a word that cannot be said, is too short or given twice, for another kind of model, and without
+                espeak-ng.
         """
         names = [" ".join(text.lower().split()) for text in texts]
         if not names or not all(names):
             raise KwsError("--words holds an empty word; give words with a comma between them")
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise KwsError(f"--words names {twice!r} twice; give each word once")
-        self.model = SpotterModel(ENCODER, kind="phonemes")
+        self.model = SpotterModel(encoder, kind="phonemes")
         self.labels = (UNKNOWN, *names)
         numbers = {label: number for number, label in enumerate(self.model.labels)}
         self.pronounced = dict(zip(names, pronounce(names, language), strict=True))
@@ -86,9 +92,9 @@ class TypedSpotter:
         return found
 
 
-def typed_spotter(words: str, thresholds: Mapping[str, float] | float | None) -> TypedSpotter:
+def typed_spotter(words: str, encoder: str, thresholds: Mapping[str, float] | float | None) -> TypedSpotter:
     """The words of `--words`; says how they are pronounced, and that this is a preview, on standard error."""
-    spotter = TypedSpotter(words.split(","), thresholds)
+    spotter = TypedSpotter(words.split(","), encoder, thresholds)
     for name, ipa in spotter.pronounced.items():
         print(f"{name}: {ipa.replace('_', '')}", file=sys.stderr)
     print(PREVIEW, file=sys.stderr)

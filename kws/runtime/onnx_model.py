@@ -72,8 +72,11 @@ class DescribedModel:
         """The model of `path`, whose metadata contradict nothing. Raises `ModelError` for a model of another kind."""
         self.path, self.metadata = path, metadata
         if (found := metadata.get("kind", KINDS[0])) != kind:
-            use = "it is what typed words are found with: kws spot --words 'computer,smart mirror' FILE"
-            raise ModelError(f"{path} hears {found}, not {kind}" + (f"; {use}" if found == "phonemes" else ""))
+            use = {
+                "phonemes": f"it finds typed words: kws spot --model {path} --words 'computer,smart mirror' FILE",
+                "commands": "name an encoder, which kws train experiment=encoder makes",
+            }
+            raise ModelError(f"{path} hears {found}, not {kind}; {use[found]}")
         self.labels = tuple(str(label) for label in self.metadata["labels"])
         self.sample_rate, self.hop_length, self.frame_length, self.block_size, self.clip_length, self.state_size = (
             int(self.metadata[name]) for name in SIZES

@@ -18,8 +18,10 @@ from kws.speech.voices import voices_of
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_file
 
-CLIPS = 100  # of each word, by each synthesiser
-ALONE = 4  # times as many by espeak-ng where it is the only one
+CLIPS = (
+    100  # of each word by Kokoro; its voices are learned from alone where they are: espeak-ng's did harm beside them
+)
+ESPEAK_TIMES = 4  # as many by espeak-ng where it is the only synthesiser, or is told phonemes, which Kokoro can't read
 SOUND_ALIKE_SHARE = 100  # a word is spoken so many times as often as each of its sound-alikes
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
@@ -34,14 +36,13 @@ def plan(words: Sequence[str], said: Sequence[str], language: str, seed: int, co
     """
     rng = np.random.default_rng(seed)
     near = dict.fromkeys(text for word in words for text in sound_alikes(word) if not holds(text, words))
-    clips = []
+    clips: list[Clip] = []
     neural = kokoro.voices_of(language)
-    for voices, times in ((voices_of(language), count if neural else ALONE * count), (neural, count)):
+    for voices, times in ((voices_of(language), ESPEAK_TIMES * count), (neural, count)):
         texts = [(label, text, times) for label, text in enumerate(said)]
         texts += [(-1, text, -(-times // SOUND_ALIKE_SHARE)) for text in near]
-        if voices:
-            readable = [text for text in texts if voices is not neural or not text[1].startswith("[[")]
-            clips += _drawn(readable, voices, rng)
+        mine = [text for text in texts if bool(neural and not text[1].startswith("[[")) == (voices is neural)]
+        clips += _drawn(mine, voices, rng)
     names = sorted({str(clip["voice"]) for clip in clips})
     places = dict(zip(names, rng.permutation(len(names)).tolist(), strict=True))  # a part of the clips has all kinds
     return sorted(clips, key=lambda clip: places[str(clip["voice"])])
