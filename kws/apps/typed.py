@@ -39,7 +39,7 @@ class TypedSpotter:
             language: the voice of espeak-ng that pronounces them.
 
         Raises:
-            KwsError: for a word that cannot be said, is too short or given twice, for another kind of model, and without
+            KwsError: for a word that cannot be said, is too short or given twice, for another kind of model, without
                 espeak-ng.
         """
         names = [" ".join(text.lower().split()) for text in texts]
