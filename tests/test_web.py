@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +16,13 @@ import numpy as np
 import pytest
 import soundfile
 from chromium import Chromium
-from tiny_onnx import say, write_tiny
+from javascript import needs_engine
+from tiny_onnx import write_tiny
+from tone_model import say_tones, write_tone_model
 
 from kws import cli
-from kws.apps import ort_web
 from kws.apps.web_server import server, site, write
-from kws.config import FrontendConfig
+from kws.runtime.shipped import find_model
 from kws.streaming import StreamingSpotter, default_model
 
 ROWS = "[...document.querySelectorAll('#detections tr')].map((row) => ({...row.dataset})).reverse()"
@@ -42,27 +39,17 @@ DROP_THE_MODEL = """(async () => {
 SCREENS = {"wide-light": (1100, 820, False), "wide-dark": (1100, 820, True), "phone-light": (390, 1100, False)}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def engine() -> None:
+    needs_engine()
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return write_tiny(tmp_path / "tiny model.onnx", frontend=asdict(FrontendConfig()))
-
-
-@pytest.fixture
-def stub(tmp_path: Path) -> Path:
-    """A folder that has the names of onnxruntime-web's files."""
-    folder = tmp_path / "stub"
-    folder.mkdir()
-    for name in ort_web.FILES:
-        (folder / name).write_text(name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ort() -> Path:
-    try:
-        return ort_web.ort_dir()
-    except ort_web.OrtWebError as error:
-        pytest.skip(str(error))
+    """A shipped model under another name."""
+    path = tmp_path / "tiny model.onnx"
+    path.write_bytes(find_model("gsc12_tiny_int8").read_bytes())
+    return path
 
 
 def served(files: dict[str, Any]) -> Iterator[str]:
@@ -72,8 +59,8 @@ def served(files: dict[str, Any]) -> Iterator[str]:
         running.shutdown()
 
 
-def test_it_serves_the_page_and_nothing_else(model: Path, stub: Path, tmp_path: Path) -> None:
-    for url in served(site([model], stub, tmp_path)):
+def test_it_serves_the_page_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    for url in served(site([model], tmp_path)):
         with urllib.request.urlopen(url) as answer:
             assert b"<title>kws" in answer.read()
         (name,) = json.load(urllib.request.urlopen(url + "models.json"))
@@ -83,22 +70,24 @@ def test_it_serves_the_page_and_nothing_else(model: Path, stub: Path, tmp_path: 
             assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
             assert answer.headers["Cache-Control"] == "no-cache"
         types = {"": "text/html; charset=utf-8", "models.json": "application/json", name: "application/octet-stream"}
-        for path, kind in {**types, f"ort/{ort_web.FILES[1]}": "application/wasm"}.items():
+        for path, kind in {**types, "kws.wasm": "application/wasm"}.items():
             assert urllib.request.urlopen(url + path).headers["Content-Type"] == kind
-        for wrong in ("nothing", "../web_server.py", "%2e%2e/cli.py", "ort/"):
+        for wrong in ("nothing", "../web_server.py", "%2e%2e/cli.py", "models/"):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(url + wrong)
 
 
 def test_a_static_copy_holds_all_that_the_page_names(
-    model: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    command = ["web", "--model", str(model), "--ort", str(stub), "--export", str(out)]
+    command = ["web", "--model", str(model), "--export", str(out)]
     assert cli.main(command) == 0
     assert "any host of static files" in capsys.readouterr().out
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert {"index.html", "app.js", "models/tiny model.onnx", *(f"ort/{name}" for name in ort_web.FILES)} <= names
+    assert {"index.html", "app.js", "kws.wasm", "models/tiny model.onnx"} <= names
+    heard = [*out.glob("*.*"), out / "models" / "tiny model.onnx"]
+    assert sum(path.stat().st_size for path in heard) < 200_000  # 1 MB is the aim; gsc12 is 411 kB of it
     for script in out.glob("*.js"):
         for line in script.read_text().splitlines():
             if line.startswith("import "):
@@ -108,22 +97,21 @@ def test_a_static_copy_holds_all_that_the_page_names(
     assert not [line for line in (out / "index.html").read_text().splitlines() if "//" in line and "src" in line]
 
 
-def test_wrong_calls_are_one_sentence(
-    model: Path, stub: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_calls_are_one_sentence(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = tmp_path / "other" / model.name
     twin.parent.mkdir()
-    write_tiny(twin)
+    twin.write_bytes(model.read_bytes())
+    foreign = write_tiny(tmp_path / "foreign.onnx")
     text = tmp_path / "text.onnx"
     text.write_text("no model")
     with server({}, 0) as other:
         taken = str(other.server_address[1])
         for message, options in {
-            "text.onnx cannot be loaded": ["--model", str(text), "--ort", str(stub)],
-            "two models are called": ["--model", str(model), "--model", str(twin), "--ort", str(stub)],
-            f"port {taken} cannot be served": ["--model", str(model), "--ort", str(stub), "--port", taken],
-            "port 70000 cannot be served": ["--model", str(model), "--ort", str(stub), "--port", "70000"],
-            "does not hold": ["--model", str(model), "--ort", str(tmp_path)],
+            "text.onnx cannot be read": ["--model", str(text)],
+            "cannot be run by the C engine": ["--model", str(foreign)],
+            "two models are called": ["--model", str(model), "--model", str(twin)],
+            f"port {taken} cannot be served": ["--model", str(model), "--port", taken],
+            "port 70000 cannot be served": ["--model", str(model), "--port", "70000"],
         }.items():
             assert cli.main(["web", *options]) == 1
             error = capsys.readouterr().err
@@ -131,8 +119,8 @@ def test_wrong_calls_are_one_sentence(
             assert error.count("\n") == 1
 
 
-def test_ctrl_c_ends_the_server(model: Path, stub: Path) -> None:
-    command = [sys.executable, "-m", "kws.cli", "web", "--model", model, "--ort", stub, "--port", "0"]
+def test_ctrl_c_ends_the_server(model: Path) -> None:
+    command = [sys.executable, "-m", "kws.cli", "web", "--model", model, "--port", "0"]
 
     def heed_ctrl_c() -> None:  # what runs the tests in the background may have had it ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -146,30 +134,6 @@ def test_ctrl_c_ends_the_server(model: Path, stub: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=20)
     assert (process.returncode, error) == (0, "")
-
-
-def test_onnxruntime_is_fetched_once_and_checked(
-    tmp_path: Path, stub: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    archive = tmp_path / "package.tgz"
-    with tarfile.open(archive, "w:gz") as package:
-        for name in ort_web.FILES:
-            package.add(stub / name, f"package/dist/{name}")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    url = archive.as_uri()
-    with pytest.raises(ort_web.OrtWebError, match="SHA-512 differs"):
-        ort_web.ort_dir(url=url)
-    with pytest.raises(ort_web.OrtWebError, match=r"cannot be fetched .*; fetch it elsewhere"):
-        ort_web.ort_dir(url=(tmp_path / "none.tgz").as_uri())
-    with pytest.raises(ort_web.OrtWebError, match="does not exist"):
-        ort_web.ort_dir(tmp_path / "none.tgz")
-    assert not list((tmp_path / "cache" / "kws").iterdir())
-    monkeypatch.setattr(ort_web, "SHA512", base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode())
-    folder = ort_web.ort_dir(url=url)
-    assert sorted(os.listdir(folder)) == sorted(ort_web.FILES)
-    capsys.readouterr()
-    assert ort_web.ort_dir(url="file:///nowhere") == folder
-    assert capsys.readouterr().err == ""
 
 
 def offline(model: Path, samples: np.ndarray) -> list[dict[str, Any]]:
@@ -186,9 +150,10 @@ def assert_the_same(heard: list[dict[str, str]], expected: list[dict[str, Any]],
             assert float(row[key]) - shift == pytest.approx(other[key], abs=seconds)
 
 
-def test_the_page_in_a_real_browser(model: Path, ort: Path, tmp_path: Path) -> None:
+def test_the_page_in_a_real_browser(tmp_path: Path) -> None:
     """A file gives what Python gives, the microphone gives the same keywords; nothing is fetched from elsewhere."""
-    samples, file = say("ynny"), tmp_path / "speech.wav"
+    model = write_tone_model(tmp_path / "tiny model.onnx")
+    samples, file = np.pad(say_tones("ynny"), (24000, 0)), tmp_path / "speech.wav"  # a slow machine starts slowly
     soundfile.write(file, samples, 16000)
     slow = tmp_path / "slow.flac"
     soundfile.write(slow, np.stack([np.repeat(samples, 3)] * 2, axis=1), 48000)
@@ -196,7 +161,7 @@ def test_the_page_in_a_real_browser(model: Path, ort: Path, tmp_path: Path) -> N
         (tmp_path / name).write_text("neither audio nor a model")
     expected = offline(model, soundfile.read(file, dtype="float32")[0])
     assert len(expected) == 4
-    write(site([model], ort, tmp_path), tmp_path / "static")
+    write(site([model], tmp_path), tmp_path / "static")
     files = {str(path.relative_to(tmp_path / "static")): path for path in (tmp_path / "static").rglob("*.*")}
     fake = f"--use-file-for-fake-audio-capture={file}%noloop"
     for url in served(files):
@@ -245,7 +210,7 @@ def test_the_page_in_a_real_browser(model: Path, ort: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif("KWS_SCREENSHOTS" not in os.environ, reason="KWS_SCREENSHOTS names no folder to put pictures in")
-def test_pictures_for_the_docs(ort: Path, tmp_path: Path, speech_commands_root: Path) -> None:
+def test_pictures_for_the_docs(tmp_path: Path, speech_commands_root: Path) -> None:
     """Real words through the model that comes with kws (or KWS_SCREENSHOT_MODEL), as the page shows them."""
     given = os.environ.get("KWS_SCREENSHOT_MODEL")
     model = Path(given) if given else default_model()
@@ -258,7 +223,7 @@ def test_pictures_for_the_docs(ort: Path, tmp_path: Path, speech_commands_root: 
     noise = np.random.default_rng(0).normal(0, 3e-4, sum(map(len, parts)))
     soundfile.write(tmp_path / "words.wav", np.concatenate(parts) + noise, 16000)
     fake = f"--use-file-for-fake-audio-capture={tmp_path / 'words.wav'}%noloop"
-    for url in served(site([model], ort, tmp_path)):
+    for url in served(site([model], tmp_path)):
         for name, (width, height, dark) in SCREENS.items():
             with Chromium(tmp_path / name, fake) as browser:
                 browser.open(url)

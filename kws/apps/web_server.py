@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kws.apps.ort_web import FILES, ort_dir
+from kws.c.block import make_block
+from kws.c.build import wasm_library
+from kws.c.weights import read_weights
 from kws.errors import KwsError
-from kws.runtime.onnx_model import SpotterModel
 from kws.runtime.shipped import DEFAULT, find_model
 
 PAGE = Path(__file__).resolve().parent / "web"
@@ -25,7 +26,6 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".wasm": "application/wasm",
 }
@@ -33,14 +33,15 @@ TYPES = {
 Site = Mapping[str, Path]  # path below the root -> a file
 
 
-def site(models: Sequence[Path], ort: Path, folder: Path) -> Site:
+def site(models: Sequence[Path], folder: Path) -> Site:
     """Every file of the page; the list of models is written to `folder`.
 
-    Raises `ModelError` for a model that kws cannot run, `KwsError` for two of a name.
+    Raises `ModelError` for a model that the page cannot run, `EngineError` where its engine was not built and cannot
+    be, `KwsError` for two models of a name.
     """
     named: dict[str, Path] = {}
     for model in models:
-        SpotterModel(model)
+        make_block(read_weights(model))
         if (name := f"models/{model.name}") in named:
             raise KwsError(f"two models are called {model.name}; rename one")
         named[name] = model
@@ -48,7 +49,7 @@ def site(models: Sequence[Path], ort: Path, folder: Path) -> Site:
     listed.write_text(json.dumps([urllib.parse.quote(name) for name in named]))
     return {
         **{path.name: path for path in sorted(PAGE.iterdir()) if path.suffix in TYPES},
-        **{f"ort/{name}": ort / name for name in FILES},
+        "kws.wasm": wasm_library(),
         **named,
         listed.name: listed,
     }
@@ -110,7 +111,6 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--port", type=int, default=8465, help="on 127.0.0.1; 0: any free one (default: 8465)")
     add("--open", action="store_true", help="open the page in the browser")
     add("--export", metavar="DIR", help="write the page to DIR and end, instead of serving it")
-    add("--ort", metavar="PATH", help="onnxruntime-web's dist folder or npm archive, instead of fetching it once")
     return parser.parse_args(given)
 
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _arguments(arguments)
     models = [find_model(model) for model in options.model or [DEFAULT]]
     with tempfile.TemporaryDirectory() as folder:
-        files = site(models, ort_dir(options.ort), Path(folder))
+        files = site(models, Path(folder))
         if options.export:
             write(files, Path(options.export))
             print(f"{options.export} holds the page; any host of static files can serve it, over https")

@@ -1,22 +1,17 @@
 // The page: joins the microphone or a file, the model and what is on the screen.
 
-import * as ort from "./ort/ort.wasm.bundle.min.mjs";
 import { SCALES } from "./detector.js";
-import { Features } from "./features.js";
-import { SpotterModel, StreamingSpotter } from "./model.js";
-import { Resampler } from "./resampler.js";
 import { openMicrophone, readFile } from "./sources.js";
 import { Spectrogram } from "./spectrogram.js";
-
-ort.env.wasm.numThreads = 1;
+import { loadModel, Spotter } from "./spotter.js";
 
 const LIT_MS = 1000; // a keyword shines for so long
 const MOST_DETECTIONS = 200;
 const byId = (id) => document.getElementById(id);
 const picture = new Spectrogram(byId("spectrogram"), byId("marks"));
 const rows = new Map(); // keyword -> its elements
-let spotter, features, microphone;
-let work = Promise.resolve(); // what must end before the next block may be fed
+let spotter, microphone;
+let scores = []; // of each label, the newest
 const drawn = { picture: 0, numbers: 0 }; // the clock when it was
 const figures = { level: -Infinity, load: 0, delay: 0, lost: 0 };
 
@@ -45,10 +40,8 @@ async function useModel(name, bytes) {
   await stop();
   byId("listen").disabled = true;
   say(`Loading ${name}…`);
-  const model = await SpotterModel.load(bytes, ort).finally(() => (byId("listen").disabled = !spotter));
-  await spotter?.model.session.release();
-  spotter = new StreamingSpotter(model);
-  features = new Features(model.metadata.frontend);
+  const model = await loadModel(bytes, spotter?.model.module).finally(() => (byId("listen").disabled = !spotter));
+  spotter = new Spotter(model);
   const parts = model.keywords.map(keywordRow);
   byId("keywords").replaceChildren(...parts);
   begin();
@@ -68,30 +61,32 @@ function keywordRow(keyword) {
     part("div", "fill"),
     part("span", "value"),
   ];
-  const [min, max] = SCALES[spotter.detector.config.score];
+  const [min, max] = SCALES[spotter.config.score];
   const step = (max - min) / 100;
   const slider = Object.assign(part("input"), { type: "range", min: min || step, max, step });
-  slider.value = spotter.detector.thresholds.get(keyword);
+  slider.value = spotter.thresholds.get(keyword);
   slider.setAttribute("aria-label", `Threshold of ${keyword}`);
   const told = () => (slider.title = `Threshold ${slider.value}`);
   slider.addEventListener("input", () => {
-    spotter.detector.thresholds.set(keyword, Number(slider.value));
+    spotter.setThreshold(keyword, Number(slider.value));
+    microphone?.setThreshold(keyword, Number(slider.value));
     told();
   });
   told();
   name.textContent = keyword;
   track.append(fill, slider);
   row.append(name, track, value);
-  rows.set(keyword, { row, fill, value, index: spotter.detector.keywords.get(keyword), litUntil: 0 });
+  rows.set(keyword, { row, fill, value, index: spotter.model.labels.indexOf(keyword), litUntil: 0 });
   return row;
 }
 
 /** A new stream at time 0, nothing on the screen. */
 function begin() {
-  for (const keyword of rows.keys()) if (!spotter.detector.keywords.has(keyword)) rows.delete(keyword);
+  const { keywords, metadata } = spotter.model;
+  for (const keyword of rows.keys()) if (!keywords.includes(keyword)) rows.delete(keyword);
   spotter.reset();
-  features.reset();
-  picture.reset(features.size, features.hop / spotter.model.metadata.sample_rate);
+  scores = spotter.scores;
+  picture.reset(spotter.bands, metadata.hop_length / metadata.sample_rate);
   byId("detections").replaceChildren();
   byId("none").hidden = false;
   Object.assign(figures, { level: -Infinity, load: 0, delay: 0, lost: 0 });
@@ -115,43 +110,42 @@ function show(detection) {
   picture.mark(detection.keyword, detection.end);
 }
 
-/** The next samples at the model's rate, into the model and onto the screen -> the detections they bring. */
-async function feed(samples) {
-  const power = samples.reduce((sum, x) => sum + x * x, 0) / (samples.length || 1);
-  figures.level = Math.max(10 * Math.log10(power + 1e-12), figures.level - samples.length / 500);
-  picture.push(features.process(samples));
-  const begun = performance.now();
-  const found = await spotter.feed(samples);
-  const seconds = samples.length / spotter.model.metadata.sample_rate;
-  figures.load += ((performance.now() - begun) / 1000 - figures.load * seconds) / 2;
+/** What the next samples brought, onto the screen. power: their mean square; busy: seconds of computing for `seconds`. */
+function heard({ found, spectra, scores: newest = scores, power = 0, seconds = 0, busy = 0 }) {
+  figures.level = Math.max(10 * Math.log10(power + 1e-12), figures.level - 32 * seconds);
+  figures.load += (busy - figures.load * seconds) / 2;
+  scores = newest;
+  picture.push(spectra);
   found.forEach(show);
-  return found;
+}
+
+/** The next samples of a file, at the model's rate -> how many detections they bring. */
+function feed(samples) {
+  const power = samples.reduce((sum, x) => sum + x * x, 0) / (samples.length || 1);
+  const begun = performance.now();
+  const found = spotter.feed(samples);
+  const [busy, seconds] = [(performance.now() - begun) / 1000, samples.length / spotter.model.metadata.sample_rate];
+  heard({ found, spectra: spotter.spectra, scores: spotter.scores, power, seconds, busy });
+  return found.length;
 }
 
 async function listen() {
   begin();
-  const { sample_rate } = spotter.model.metadata;
-  let resampler, base;
-  const take = ({ samples, gap, time }) => {
-    if (!microphone) return;
-    resampler ??= new Resampler(microphone.rate, sample_rate);
-    base ??= performance.timeOrigin + performance.now() - (1000 * samples.length) / microphone.rate;
+  let base;
+  const take = (news) => {
+    heard(news);
+    if (news.stopped) return;
+    base ??= performance.timeOrigin + performance.now() - 1000 * news.seconds;
     byId("detections").dataset.begun = base; // the clock at the stream's first sample
-    if (gap) figures.lost += 1;
-    const converted = resampler.process(samples);
-    work = work
-      .then(() => feed(converted))
-      .then(() => {
-        if (microphone) figures.delay += 0.05 * (1000 * (microphone.now() - time) - figures.delay);
-      })
-      .catch(complain);
+    if (news.gap) figures.lost += 1;
+    if (microphone) figures.delay += 0.05 * (1000 * (microphone.now() - news.time) - figures.delay);
   };
   const lost = () =>
     attempt(async () => {
       await stop();
       throw new Error("The microphone is gone: plug it in again, then start again.");
     });
-  microphone = await openMicrophone(take, lost);
+  microphone = await openMicrophone(spotter, take, lost);
   byId("listen").textContent = "Stop";
   say(`Listening to ${microphone.name}, ${microphone.rate} Hz.`);
 }
@@ -161,8 +155,6 @@ async function stop() {
   const closing = microphone;
   microphone = undefined;
   await closing.close();
-  await work;
-  (await spotter.flush()).forEach(show);
   byId("listen").textContent = "Start listening";
   say("Stopped.");
 }
@@ -175,10 +167,10 @@ async function spotFile(file) {
   const samples = await readFile(file, sample_rate);
   let count = 0;
   for (let at = 0; at < samples.length; at += sample_rate) {
-    count += (await feed(samples.subarray(at, at + sample_rate))).length;
+    count += feed(samples.subarray(at, at + sample_rate));
     await new Promise((resolve) => setTimeout(resolve)); // let the page breathe
   }
-  const rest = await spotter.flush();
+  const rest = spotter.flush();
   rest.forEach(show);
   const seconds = (samples.length / sample_rate).toFixed(1);
   say(`${file.name}: ${count + rest.length} detections in ${seconds} s.`);
@@ -201,19 +193,19 @@ function draw() {
   requestAnimationFrame(draw);
   if (!spotter) return;
   const now = performance.now();
+  const [low, high] = SCALES[spotter.config.score];
   if (now - drawn.picture > 1000 / 33) {
     drawn.picture = now;
     picture.draw();
     for (const { row, fill, index, litUntil } of rows.values()) {
-      const [low, high] = SCALES[spotter.detector.config.score];
-      const share = (spotter.detector.scores[index] - low) / (high - low);
+      const share = (scores[index] - low) / (high - low);
       fill.style.transform = `scaleX(${Math.min(1, Math.max(0, share)).toFixed(3)})`;
       row.classList.toggle("lit", now < litUntil);
     }
   }
   if (now - drawn.numbers > 100) {
     drawn.numbers = now;
-    for (const { value, index } of rows.values()) write(value, spotter.detector.scores[index].toFixed(2));
+    for (const { value, index } of rows.values()) write(value, scores[index].toFixed(2));
     write(byId("level"), figures.level > -Infinity ? `${figures.level.toFixed(0)} dBFS` : "–");
     write(byId("load"), figures.load ? `${(100 * figures.load).toFixed(1)} %` : "–");
     write(byId("delay"), microphone ? `${Math.max(0, figures.delay).toFixed(0)} ms` : "–");

@@ -2,15 +2,53 @@
 
 import { Resampler } from "./resampler.js";
 
-/** Open the microphone, without the browser's own noise suppression; `take({samples, gap, time})` gets 10 ms at a time. */
-export async function openMicrophone(take, lost) {
+/**
+ * Open the microphone, without the browser's own noise suppression, and spot on the audio thread (spotter-worklet.js).
+ *
+ * `spotter` gives model and thresholds; `take` gets what each 10 ms bring, `lost` is called when the device is gone.
+ */
+export async function openMicrophone(spotter, take, lost) {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new Error("This page may not use the microphone here: open it over https, or on this machine's own address.");
   }
+  const context = new AudioContext({ latencyHint: "interactive" });
+  const [worklet, stream] = await start(context, spotter).catch(async (error) => {
+    await context.close();
+    throw error;
+  });
+  const stopped = new Promise((resolve) => {
+    worklet.onprocessorerror = resolve; // nothing more will come
+    worklet.port.onmessage = ({ data }) => {
+      take(data);
+      if (data.stopped) resolve();
+    };
+  });
+  context.createMediaStreamSource(stream).connect(worklet).connect(context.destination); // it stays silent
+  await context.resume();
+  const [track] = stream.getAudioTracks();
+  track.addEventListener("ended", lost);
+  return {
+    name: track.label || "microphone",
+    rate: context.sampleRate,
+    now: () => context.currentTime,
+    setThreshold: (...each) => worklet.port.postMessage(each),
+    close: async () => {
+      worklet.port.postMessage("stop");
+      await stopped;
+      track.stop();
+      await context.close();
+    },
+  };
+}
+
+/** The engine on the audio thread first, so that no word is lost while it starts; then the microphone. */
+async function start(context, spotter) {
+  await context.audioWorklet.addModule(new URL("./spotter-worklet.js", import.meta.url));
+  const processorOptions = { model: spotter.model, thresholds: [...spotter.thresholds] };
+  const worklet = new AudioWorkletNode(context, "spotter", { numberOfOutputs: 1, processorOptions });
   const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
-  let stream;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: plain });
+    return [worklet, await navigator.mediaDevices.getUserMedia({ audio: plain })];
   } catch (error) {
     const reasons = {
       NotAllowedError: "The microphone was not allowed: allow it in the browser's address bar, then start again.",
@@ -19,23 +57,6 @@ export async function openMicrophone(take, lost) {
     };
     throw new Error(reasons[error.name] ?? `The microphone cannot be opened (${error.message}).`);
   }
-  const context = new AudioContext({ latencyHint: "interactive" });
-  await context.audioWorklet.addModule(new URL("./capture-worklet.js", import.meta.url));
-  const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 1 });
-  capture.port.onmessage = (event) => take(event.data);
-  context.createMediaStreamSource(stream).connect(capture).connect(context.destination); // it stays silent
-  await context.resume();
-  const [track] = stream.getAudioTracks();
-  track.addEventListener("ended", lost);
-  return {
-    name: track.label || "microphone",
-    rate: context.sampleRate,
-    now: () => context.currentTime,
-    close: async () => {
-      track.stop();
-      await context.close();
-    },
-  };
 }
 
 /** An audio file -> mono samples at `rate` Hz. Throws an Error with one sentence if it is no audio. */
