@@ -40,7 +40,7 @@ static void on_detection(void *user, const kws_detection *detection) {
 static void damage(uint32_t *words, uint32_t n) {
     static const uint32_t telling[] = {0, 1, 2, 3, 7, 8, 15, 16, 255, 1024, 4096, 8192, 0x7F800000, 0x7F7FFFFF, 0xFFFFFFFF};
     for (uint32_t i = draw(4); i > 0u; --i) {
-        const uint32_t at = draw(3) != 0u ? 5u + draw(26) : draw(n);
+        const uint32_t at = draw(3) != 0u ? 5u + draw(58) : draw(n); /* header and shapes */
         words[at] = draw(2) != 0u ? telling[draw(sizeof telling / sizeof *telling)] : draw(0x7FFFFFFF) << draw(2);
         words[at] = draw(4) == 0u ? words[at] : words[at] >> draw(32);
     }

@@ -2,7 +2,7 @@
 
 import torch
 
-from kws.config import FrontendConfig, RecurrentConfig
+from kws.config import FrontendConfig, RecurrentConfig, SpeechEmbeddingConfig
 from kws.model.spotter import KeywordSpotter
 
 LABELS = ("_silence_", "_unknown_", "yes", "no", "stop")
@@ -11,7 +11,8 @@ LABELS = ("_silence_", "_unknown_", "yes", "no", "stop")
 def spotter(frontend: dict, model: dict, seed: int = 0) -> KeywordSpotter:
     """Random weights, normalisation and batch statistics, so that every parameter counts."""
     torch.manual_seed(seed)
-    made = KeywordSpotter(FrontendConfig(**frontend), RecurrentConfig(**model), LABELS)
+    config = SpeechEmbeddingConfig(**model) if "head_frames" in model else RecurrentConfig(**model)
+    made = KeywordSpotter(FrontendConfig(**frontend), config, LABELS)
     for layer in made.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
             layer.running_mean.normal_()
@@ -39,6 +40,10 @@ SHAPES = {
         {"conv_channels": [4, 4, 4], "conv_kernel": 4, "time_stride": 2, "num_layers": 3, "hidden_size": 10},
     ),
     "two tanh layers": ({}, {"cell": "rnn", "num_layers": 2, "hidden_size": 9, "conv_channels": [4]}),
+    "speech embedding": (
+        {"n_mels": 32, "f_min": 60.0, "f_max": 3800.0, "mel_scale": "slaney", "log_offset": 1e-7},
+        {"head_frames": 5},
+    ),
     "odd window": (
         {"f_max": 4000.0, "sample_rate": 8000, "n_fft": 256, "win_ms": 25.125, "hop_ms": 10.0, "n_mels": 20},
         {"conv_channels": [6], "conv_kernel": 3, "time_stride": 1, "projection_size": 5, "hidden_size": 7},

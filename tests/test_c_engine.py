@@ -217,7 +217,7 @@ def test_a_block_that_is_wrong_is_refused_with_its_code():
     assert c_error(block, shift=1) == -2
     assert c_error(b"not a block at all" * 100) == -3
     assert c_error(block, size=100) == -3
-    assert c_error(changed(block, 1, 2)) == -4
+    assert c_error(changed(block, 1, 1)) == -4
     assert c_error(block, size=len(block) - 4) == -5
     assert c_error(block[:-4] + b"\0\0\0\1") == -6
     c = library()
@@ -230,12 +230,12 @@ def test_a_block_that_is_wrong_is_refused_with_its_code():
     assert c_error(changed(block, len(block) // 4 - 1, 0x7FC00000)) == -7  # NaN as a weight
 
 
-@pytest.mark.parametrize("word", range(5, 31))
-def test_a_header_value_out_of_bounds_is_refused(word):
+@pytest.mark.parametrize("word", [*range(5, 21), *range(32, 40)])
+def test_a_size_out_of_bounds_is_refused(word):
+    """Of the header, or of the shape of the first convolution, which follows it."""
     block = make_block(read_weights(MODELS / "gsc12_tiny.onnx"), "int8")
     for value in (-1, 1 << 31, 1 << 24, 0x7F800000):
-        if word < 20 or word >= 25:  # 20 to 24: channels of convolutions that this model does not have
-            assert c_error(changed(block, word, value)) in (-5, -7), (word, value)
+        assert c_error(changed(block, word, value)) in (-5, -7), (word, value)
 
 
 @settings(max_examples=100, deadline=None)

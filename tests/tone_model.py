@@ -1,8 +1,10 @@
 """A model that needs no training and that every engine runs: a tone of 500 Hz says "yes", one of 2 kHz says "no"."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 
 from kws.config import FrontendConfig, RecurrentConfig
@@ -30,6 +32,10 @@ def write_tone_model(path: Path) -> Path:
             elif values.shape == (len(LABELS),):
                 values[0] = 2
     export_onnx(made, path, hops_per_step=4)
+    model = onnx.load(path)
+    detector = next(entry for entry in model.metadata_props if entry.key == "detector")
+    detector.value = json.dumps({"pooling": "sum", "smoothing_ms": 400, "score": "posterior"})
+    onnx.save(model, path)
     return path
 
 

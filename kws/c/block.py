@@ -7,12 +7,13 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.c.weights import Layer, Weights
+from kws.c.layers import Conv, Layer, Weights
+from kws.config import RecurrentConfig
 from kws.errors import KwsError
 
-MAGIC, VERSION, HEADER_WORDS = 0x4253574B, 1, 32
+MAGIC, VERSION, HEADER_WORDS = 0x4253574B, 2, 32
 CELLS = {"rnn": 1, "gru": 3, "lstm": 4}
-LANES, MAX_CONVS = 8, 8
+LANES, MAX_CONVS, MAX_LAYERS = 8, 24, 8
 PRECISIONS = ("float32", "int8")
 
 Words = NDArray[np.uint32]
@@ -28,11 +29,11 @@ def make_block(weights: Weights, precision: str = "") -> bytes:
     precision = precision or weights.metadata.get("precision", "float32")
     if precision not in PRECISIONS:
         raise KwsError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    frontend, model = weights.frontend, weights.model
+    frontend, model, cells = weights.frontend, weights.model, weights.cells
     if frontend.n_fft & (frontend.n_fft - 1) or not 16 <= frontend.n_fft <= 8192:
         raise KwsError(f"frontend.n_fft is {frontend.n_fft}; the C engine has powers of two from 16 to 8192")
-    if len(model.conv_channels) > MAX_CONVS or model.conv_kernel > 15 or model.num_layers > 8:
-        raise KwsError("the C engine has at most 8 convolutions, a kernel of 15 and 8 recurrent layers")
+    if len(weights.convs) > MAX_CONVS or any(conv.bands > 15 for conv in weights.convs) or len(cells) > MAX_LAYERS:
+        raise KwsError("the C engine has at most 24 convolutions, of 15 bands, and 8 recurrent layers")
     header = np.zeros(HEADER_WORDS, np.uint32)
     header[:3] = MAGIC, VERSION, 0
     header[5:13] = (
@@ -46,18 +47,12 @@ def make_block(weights: Weights, precision: str = "") -> bytes:
         0 if weights.dct is None else frontend.n_mfcc,
     )
     header[13:14] = np.array([frontend.log_offset], np.float32).view(np.uint32)
-    header[14:17] = len(model.conv_channels), model.conv_kernel if model.conv_channels else 1, model.time_stride
-    header[17 : 17 + len(model.conv_channels)] = model.conv_channels
     frames = weights.metadata["block_size"] // weights.metadata["frame_length"]
-    header[25:31] = (
-        model.projection_size,
-        CELLS[model.cell],
-        model.hidden_size,
-        model.num_layers,
-        len(weights.metadata["labels"]),
-        frames,
-    )
-    parts = [header, _floats(weights.window), *_twiddles(frontend.n_fft, weights.bins)]
+    behind = (0, CELLS["rnn"], 1)
+    if isinstance(model, RecurrentConfig):
+        behind = model.projection_size, CELLS[model.cell], model.hidden_size
+    header[14:21] = len(weights.convs), *behind, len(cells), len(weights.metadata["labels"]), frames
+    parts = [header, *map(_shape, weights.convs), _floats(weights.window), *_twiddles(frontend.n_fft, weights.bins)]
     parts += _mel(weights.mel) if weights.mel is not None else []
     parts += [_floats(weights.dct)] if weights.dct is not None else []
     parts += [_floats(weights.mean), _floats(1 / weights.std.astype(np.float64))]
@@ -72,8 +67,8 @@ def make_block(weights: Weights, precision: str = "") -> bytes:
 
 def layers_of(weights: Weights) -> list[Layer]:
     """Every product in the order in which it is computed."""
-    layers = [*weights.convs, *([weights.projection] if weights.projection else [])]
-    return [*layers, *(layer for cell in weights.cells for layer in cell), weights.head]
+    layers = [*(conv.layer for conv in weights.convs), *([weights.projection] if weights.projection else [])]
+    return [*layers, *(layer for cell in weights.cells for layer in cell), *([weights.head] if weights.head else [])]
 
 
 def is_first_conv(weights: Weights, i: int) -> bool:
@@ -83,6 +78,13 @@ def is_first_conv(weights: Weights, i: int) -> bool:
 
 def _floats(array: NDArray[np.floating]) -> Words:
     return np.ascontiguousarray(array, np.float32).ravel().view(np.uint32)
+
+
+def _shape(conv: Conv) -> Words:
+    """`kws_conv_shape` of kws.h."""
+    sizes = [conv.channels, conv.frames, conv.bands, conv.padding, conv.band_stride, conv.frame_stride]
+    floats = _floats(np.array([conv.slope, conv.least]))
+    return np.concatenate([np.array([*sizes, conv.pool_frames, conv.pool_bands], np.uint32), floats])
 
 
 def _twiddles(n_fft: int, bins: int) -> list[Words]:

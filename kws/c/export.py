@@ -10,8 +10,9 @@ import numpy as np
 from kws.c.block import make_block
 from kws.c.detector import memory_size as detector_memory_size
 from kws.c.detector import numbers, tables
+from kws.c.layers import Weights
 from kws.c.memory_map import memory_size, multiplications_per_second
-from kws.c.weights import Weights, read_weights
+from kws.c.weights import read_weights
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detector
 from kws.runtime.onnx_model import DescribedModel
@@ -21,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 TEMPLATES = ("main.c", "board.c", "board.ld", "Makefile", "CMakeLists.txt")
 COPIED = ("kws.h", "kws_detector.h", "kws_math.h", "kws.c", "kws_detector.c")
 # Bytes on a Cortex-M4, -O2: of code, of kws_model, kws_stream and kws_detector, of stack at most.
-CODE, STRUCTS, STACK = 12_000, 1_000, 1_000
+CODE, STRUCTS, STACK = 12_500, 2_400, 1_000
 POOLINGS = {0: "KWS_POOL_SUM", 1: "KWS_POOL_MEAN"}
 SCORES = {0: "KWS_SCORE_POSTERIOR", 1: "KWS_SCORE_LOG_RATIO"}
 
@@ -79,7 +80,7 @@ def _header(name: str, weights: Weights, block: bytes, precision: str, detectors
     declared = "\n".join(f"extern const kws_detector_options {each};" for each in detectors)
     frontend, labels = weights.frontend, weights.metadata["labels"]
     prefix, memory = name.upper(), memory_size(weights, precision)
-    frame_length = frontend.hop_length * weights.model.time_stride
+    frame_length = weights.metadata["frame_length"]
     frame_ms = 1000 * frame_length / frontend.sample_rate
     return f"""/* {name}: weights for kws.c, {precision}. Made by kws export; do not edit.
  *

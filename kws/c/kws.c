@@ -467,51 +467,110 @@ static float *features_of_hop(const kws_stream *stream) {
 
 /* ---- Network ------------------------------------------------------------------------------------------------------ */
 
-static size_t padding(const kws_model *model) {
-    return model->kernel / 2u;
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
 }
 
 /* Numbers from one row of a convolution's input to the next: [padding + bands + padding][channels], one more that an
  * odd length may read, even. */
-static size_t row_stride(const kws_model *model, size_t i) {
-    return ((model->bands[i] + 2u * padding(model)) * model->channels[i] + 2u) / 2u * 2u;
+static size_t row_stride(const kws_conv *conv) {
+    return ((conv->in_bands + 2u * (size_t)conv->shape->padding) * conv->in_channels + 2u) / 2u * 2u;
+}
+
+/* Numbers of memory that a convolution's rows take; behind them lie the rows' scales, then what is being pooled. */
+static size_t rows_size(const kws_conv *conv) {
+    return conv->shape->frames * row_stride(conv) / (conv->layer.scale != NULL ? 2u : 1u);
+}
+
+static size_t pooled_size(const kws_conv *conv) {
+    return conv->shape->pool_frames > 1u ? (size_t)(conv->made_bands / conv->shape->pool_bands) * conv->shape->channels
+                                         : 0u;
 }
 
 /* Keep x [bands][channels] as row `row` of the input of convolution i. */
 static void put_row(const kws_stream *stream, size_t i, size_t row, const float *x) {
-    const kws_model *const model = stream->model;
-    const size_t n = model->bands[i] * model->channels[i];
-    const size_t at = row * row_stride(model, i) + padding(model) * model->channels[i];
-    if (model->conv[i].scale != NULL) {
+    const kws_conv *const conv = &stream->model->conv[i];
+    const size_t n = (size_t)conv->in_bands * conv->in_channels;
+    const size_t at = row * row_stride(conv) + conv->shape->padding * (size_t)conv->in_channels;
+    if (conv->layer.scale != NULL) {
         int16_t *const rows = (int16_t *)(void *)stream->rows[i];
-        stream->row_scales[i * model->kernel + row] = quantise(x, n, model->conv[i].limit, rows + at);
+        stream->rows[i][rows_size(conv) + row] = quantise(x, n, conv->layer.limit, rows + at);
     } else {
         memcpy(stream->rows[i] + at, x, n * sizeof *x);
     }
 }
 
-/* Convolution i over its kernel rows -> relu, [bands out][channels out] in y, which has room for whole lanes. */
+/* Convolution i over its rows, which move on -> [made_bands][channels] in y, which has room for whole lanes. */
 static void convolve(const kws_stream *stream, size_t i, float *y) {
-    const kws_model *const model = stream->model;
-    const kws_layer *const layer = &model->conv[i];
-    const size_t channels = model->channels[i + 1u], bands = model->bands[i + 1u], kernel = model->kernel;
-    const inputs in = {stream->rows[i], row_stride(model, i), 2u * (size_t)model->channels[i], bands};
-    float *const scales = stream->row_scales + i * kernel;
-    const size_t number = layer->scale != NULL ? sizeof(int16_t) : sizeof(float);
-    const size_t used = (i == 0u ? model->time_stride : 1u), row_size = in.row_stride * number;
+    const kws_conv *const conv = &stream->model->conv[i];
+    const kws_conv_shape *const shape = conv->shape;
+    const kws_layer *const layer = &conv->layer;
+    const inputs in = {stream->rows[i], row_stride(conv), shape->band_stride * (size_t)conv->in_channels,
+                       conv->made_bands};
+    const size_t used = shape->frame_stride, left = shape->frames - used;
+    const size_t row_size = in.row_stride * (layer->scale != NULL ? sizeof(int16_t) : sizeof(float));
     if (layer->scale != NULL) {
+        float *const scales = stream->rows[i] + rows_size(conv);
         multiply_int8(layer, layer->bias, &in, scales, y);
-        memmove(scales, scales + used, (kernel - used) * sizeof *scales);
+        memmove(scales, scales + used, left * sizeof *scales);
     } else {
         multiply_float(layer, layer->bias, &in, y);
     }
-    memmove(stream->rows[i], (char *)stream->rows[i] + used * row_size, (kernel - used) * row_size);
-    for (size_t band = 0; band < bands; ++band) {
+    memmove(stream->rows[i], (char *)stream->rows[i] + used * row_size, left * row_size);
+    for (size_t band = 0; band < conv->made_bands; ++band) {
         const float *const from = y + band * layer->blocks * LANES;
-        for (size_t o = 0; o < channels; ++o) {
-            y[band * channels + o] = from[o] > 0.0f ? from[o] : 0.0f;
+        for (size_t o = 0; o < shape->channels; ++o) {
+            const float active = from[o] > 0.0f ? from[o] : shape->slope * from[o];
+            y[band * shape->channels + o] = active > shape->least ? active : shape->least;
         }
     }
+}
+
+static void keep_larger(float *kept, const float *x, size_t n) {
+    for (size_t i = 0; i < n; ++i) {
+        kept[i] = x[i] > kept[i] ? x[i] : kept[i];
+    }
+}
+
+/* y [made_bands][channels] of convolution i, pooled -> [out bands][channels], or null until its frames are whole. */
+static const float *pool(kws_stream *stream, size_t i, float *y) {
+    const kws_conv *const conv = &stream->model->conv[i];
+    const kws_conv_shape *const shape = conv->shape;
+    const size_t channels = shape->channels, n = conv->made_bands / shape->pool_bands * channels;
+    for (size_t at = 0; shape->pool_bands > 1u && at < n; at += channels) {
+        memmove(y + at, y + at * shape->pool_bands, channels * sizeof *y);
+        for (size_t band = 1; band < shape->pool_bands; ++band) {
+            keep_larger(y + at, y + at * shape->pool_bands + band * channels, channels);
+        }
+    }
+    if (shape->pool_frames == 1u) {
+        return y;
+    }
+    float *const kept = stream->rows[i] + rows_size(conv) + (conv->layer.scale != NULL ? shape->frames : 0u);
+    if (stream->pooled[i] == 0u) {
+        memcpy(kept, y, n * sizeof *y);
+    } else {
+        keep_larger(kept, y, n);
+    }
+    stream->pooled[i] = (uint8_t)((stream->pooled[i] + 1u) % shape->pool_frames);
+    return stream->pooled[i] == 0u ? kept : NULL;
+}
+
+/* The next features through the convolutions -> [out_bands][out_channels], or null until one has frames enough. */
+static const float *convolve_all(kws_stream *stream, const float *features) {
+    const kws_model *const model = stream->model;
+    const float *x = features;
+    for (size_t i = 0; i < model->n_convs && x != NULL; ++i) {
+        const kws_conv_shape *const shape = model->conv[i].shape;
+        put_row(stream, i, shape->frames - shape->frame_stride + stream->waiting[i], x);
+        stream->waiting[i] = (uint8_t)((stream->waiting[i] + 1u) % shape->frame_stride);
+        x = NULL;
+        if (stream->waiting[i] == 0u) {
+            convolve(stream, i, stream->scratch);
+            x = pool(stream, i, stream->scratch);
+        }
+    }
+    return x;
 }
 
 /* An LSTM's cell and hidden [n] move on; gates: input, forget, cell, output, [n] each. */
@@ -559,17 +618,13 @@ static size_t outputs(const kws_layer *layer) {
     return layer->blocks * LANES;
 }
 
-static size_t max_size(size_t a, size_t b) {
-    return a > b ? a : b;
-}
-
 static network_scratch place_network(const kws_model *model) {
     network_scratch at;
     size_t longest = max_size(model->hidden_size, model->projection_size), widest = 0;
     for (size_t i = 0; i < model->n_convs; ++i) {
-        widest = max_size(widest, model->bands[i + 1u] * outputs(&model->conv[i]));
+        widest = max_size(widest, model->conv[i].made_bands * outputs(&model->conv[i].layer));
     }
-    longest = max_size(longest, (size_t)model->bands[model->n_convs] * model->channels[model->n_convs]);
+    longest = max_size(longest, (size_t)model->out_bands * model->out_channels);
     at.projected = widest;
     at.gates = at.projected + (model->projection_size > 0u ? outputs(&model->projection) : 0u);
     at.logits = at.gates + outputs(&model->input[0]) * (model->cell == CELL_GRU ? 2u : 1u);
@@ -578,19 +633,15 @@ static network_scratch place_network(const kws_model *model) {
     return at;
 }
 
-/* One frame of logits from the newest features; a pointer into the scratch. */
-static const float *logits_of_frame(const kws_stream *stream) {
+/* One frame of logits from what the convolutions gave; where it lies. */
+static const float *logits_of_frame(const kws_stream *stream, const float *convolved) {
     const kws_model *const model = stream->model;
     const network_scratch at = place_network(model);
     float *const scratch = stream->scratch;
     int16_t *const room = (int16_t *)(void *)(scratch + at.room);
-    const float *x = stream->features;
-    for (size_t i = 0; i < model->n_convs; ++i) {
-        convolve(stream, i, scratch);
-        if (i + 1u < model->n_convs) {
-            put_row(stream, i + 1u, model->kernel - 1u, scratch);
-        }
-        x = scratch;
+    const float *x = convolved;
+    if (model->n_layers == 0u) {
+        return x;
     }
     if (model->projection_size > 0u) {
         dense(&model->projection, model->projection.bias, x, room, scratch + at.projected);
@@ -671,14 +722,12 @@ static int read_header(kws_model *model, const uint32_t *word) {
     model->n_mfcc = word[12];
     model->log_offset = from_bits(word[13]);
     model->n_convs = word[14];
-    model->kernel = word[15];
-    model->time_stride = word[16];
-    model->projection_size = word[25];
-    model->cell = word[26];
-    model->hidden_size = word[27];
-    model->n_layers = word[28];
-    model->n_labels = word[29];
-    model->block_frames = word[30];
+    model->projection_size = word[15];
+    model->cell = word[16];
+    model->hidden_size = word[17];
+    model->n_layers = word[18];
+    model->n_labels = word[19];
+    model->block_frames = word[20];
     if (model->is_int8 > 1u || !is_within(model->sample_rate, 1000u, 768000u) ||
         !is_within(model->n_fft, 16u, 8192u) || (model->n_fft & (model->n_fft - 1u)) != 0u ||
         !is_within(model->win_length, 1u, model->n_fft) || !is_within(model->hop_length, 1u, model->win_length) ||
@@ -686,30 +735,57 @@ static int read_header(kws_model *model, const uint32_t *word) {
         model->n_mfcc > model->n_mels || !(model->log_offset >= 1e-30f && model->log_offset <= 1e30f)) {
         return KWS_ERROR_VALUE;
     }
-    if (model->n_convs > KWS_MAX_CONVS || !is_within(model->kernel, 1u, 15u) ||
-        !is_within(model->time_stride, 1u, model->n_convs > 0u ? model->kernel : 1u) ||
-        model->projection_size > 8192u ||
+    if (model->n_convs > KWS_MAX_CONVS || model->projection_size > 8192u ||
         (model->cell != CELL_LSTM && model->cell != CELL_GRU && model->cell != CELL_RNN) ||
-        !is_within(model->hidden_size, 1u, 4096u) || !is_within(model->n_layers, 1u, KWS_MAX_LAYERS) ||
+        !is_within(model->hidden_size, 1u, 4096u) || model->n_layers > KWS_MAX_LAYERS ||
         !is_within(model->n_labels, 1u, 4096u) || !is_within(model->block_frames, 1u, 4096u)) {
         return KWS_ERROR_VALUE;
     }
     model->n_features = model->n_mfcc > 0u ? model->n_mfcc : model->n_mels > 0u ? model->n_mels : model->n_bins;
-    model->frame_length = model->hop_length * model->time_stride;
-    model->channels[0] = 1u;
-    model->bands[0] = model->n_features;
-    for (size_t i = 0; i < model->n_convs; ++i) {
-        model->channels[i + 1u] = word[17u + i];
-        if (!is_within(model->channels[i + 1u], 1u, 1024u)) {
-            return KWS_ERROR_VALUE;
-        }
-        const uint32_t padded = model->bands[i] + 2u * (model->kernel / 2u);
-        if (padded < model->kernel) {
-            return KWS_ERROR_VALUE;
-        }
-        model->bands[i + 1u] = (padded - model->kernel) / 2u + 1u;
-    }
     return KWS_OK;
+}
+
+static int is_finite(float x) {
+    return (to_bits(x) & 0x7F800000u) != 0x7F800000u;
+}
+
+/* The shapes of the convolutions, and what follows from them. */
+static void take_shapes(cursor *at, kws_model *model) {
+    uint32_t bands = model->n_features, channels = 1u, hops = 1u;
+    for (size_t i = 0; i < model->n_convs && at->error == KWS_OK; ++i) {
+        const kws_conv_shape *const shape = take(at, sizeof *shape / 4u);
+        if (shape == NULL) {
+            return;
+        }
+        if (!is_within(shape->channels, 1u, 4096u) || !is_within(shape->frames, 1u, 100u) ||
+            !is_within(shape->bands, 1u, 15u) || shape->padding >= shape->bands ||
+            !is_within(shape->band_stride, 1u, 15u) || !is_within(shape->frame_stride, 1u, shape->frames) ||
+            !is_within(shape->pool_frames, 1u, 15u) || !is_within(shape->pool_bands, 1u, 15u) ||
+            !is_finite(shape->slope) || !is_finite(shape->least) || bands + 2u * shape->padding < shape->bands) {
+            at->error = KWS_ERROR_VALUE;
+            return;
+        }
+        kws_conv *const conv = &model->conv[i];
+        conv->shape = shape;
+        conv->in_bands = bands;
+        conv->in_channels = channels;
+        conv->made_bands = (bands + 2u * shape->padding - shape->bands) / shape->band_stride + 1u;
+        bands = conv->made_bands / shape->pool_bands;
+        channels = shape->channels;
+        hops *= shape->frame_stride * shape->pool_frames;
+        const uint64_t most = (uint64_t)shape->frames * (conv->in_bands + 14u) * conv->in_channels;
+        const uint64_t made = (uint64_t)conv->made_bands * channels;
+        if (bands == 0u || hops > 4096u || most > 1u << 22 || made > 1u << 22) {
+            at->error = KWS_ERROR_VALUE;
+        }
+    }
+    model->out_bands = bands;
+    model->out_channels = channels;
+    model->frame_length = model->hop_length * hops;
+    if (model->n_layers == 0u && (model->n_convs == 0u || model->projection_size > 0u || bands != 1u ||
+                                  channels != model->n_labels)) {
+        at->error = at->error != KWS_OK ? at->error : KWS_ERROR_VALUE;
+    }
 }
 
 static void take_tables(cursor *at, kws_model *model) {
@@ -761,12 +837,18 @@ int kws_model_init(kws_model *model, const void *block, size_t block_size) {
         return error;
     }
     cursor at = {word + HEADER_WORDS, block_size / 4u - HEADER_WORDS, KWS_OK};
+    take_shapes(&at, model);
+    if (at.error != KWS_OK) {
+        memset(model, 0, sizeof *model);
+        return at.error;
+    }
     take_tables(&at, model);
     for (size_t i = 0; i < model->n_convs; ++i) {
-        take_layer(&at, i > 0u ? model->is_int8 : 0u, &model->conv[i], model->kernel,
-                   model->kernel * model->channels[i], model->channels[i + 1u]);
+        kws_conv *const conv = &model->conv[i];
+        take_layer(&at, i > 0u ? model->is_int8 : 0u, &conv->layer, conv->shape->frames,
+                   conv->shape->bands * conv->in_channels, conv->shape->channels);
     }
-    uint32_t size = model->bands[model->n_convs] * model->channels[model->n_convs];
+    uint32_t size = model->out_bands * model->out_channels;
     if (model->projection_size > 0u) {
         take_layer(&at, model->is_int8, &model->projection, 1u, size, model->projection_size);
         size = model->projection_size;
@@ -776,7 +858,9 @@ int kws_model_init(kws_model *model, const void *block, size_t block_size) {
         take_layer(&at, model->is_int8, &model->recurrent[i], 1u, model->hidden_size, model->cell * model->hidden_size);
         size = model->hidden_size;
     }
-    take_layer(&at, model->is_int8, &model->head, 1u, size, model->n_labels);
+    if (model->n_layers > 0u) {
+        take_layer(&at, model->is_int8, &model->head, 1u, size, model->n_labels);
+    }
     if (at.error == KWS_OK && at.left != 0u) {
         at.error = KWS_ERROR_SIZE;
     }
@@ -790,32 +874,28 @@ int kws_model_init(kws_model *model, const void *block, size_t block_size) {
 
 /* Numbers of memory, and, where stream is not null, its pointers into `memory`. */
 static size_t place(const kws_model *model, kws_stream *stream, float *memory) {
-    size_t at[6u + KWS_MAX_CONVS], end = 0;
+    size_t at[5u + KWS_MAX_CONVS], end = 0;
     const size_t cells = (size_t)model->n_layers * model->hidden_size;
     const size_t fft_size = 2u * model->n_fft + 2u * LANES;
-    const size_t sizes[6] = {model->win_length,
-                             model->n_convs > 0u ? 0u : model->n_features,
-                             cells,
-                             model->cell == CELL_LSTM ? cells : 0u,
-                             (size_t)model->n_convs * model->kernel,
-                             max_size(fft_size, place_network(model).end)};
-    for (size_t i = 0; i < 6u; ++i) {
+    const size_t sizes[5] = {model->win_length, model->n_convs > 0u ? 0u : model->n_features, cells,
+                             model->cell == CELL_LSTM ? cells : 0u, max_size(fft_size, place_network(model).end)};
+    for (size_t i = 0; i < 5u; ++i) {
         at[i] = end;
         end += sizes[i];
     }
     for (size_t i = 0; i < model->n_convs; ++i) {
-        at[6u + i] = end;
-        end += model->kernel * row_stride(model, i) / (model->is_int8 != 0u && i > 0u ? 2u : 1u);
+        const kws_conv *const conv = &model->conv[i];
+        at[5u + i] = end;
+        end += rows_size(conv) + (conv->layer.scale != NULL ? conv->shape->frames : 0u) + pooled_size(conv);
     }
     if (stream != NULL) {
         stream->audio = memory + at[0];
         stream->features = memory + at[1];
         stream->hidden = memory + at[2];
         stream->memory_cell = memory + at[3];
-        stream->row_scales = memory + at[4];
-        stream->scratch = memory + at[5];
+        stream->scratch = memory + at[4];
         for (size_t i = 0; i < model->n_convs; ++i) {
-            stream->rows[i] = memory + at[6u + i];
+            stream->rows[i] = memory + at[5u + i];
         }
     }
     return end;
@@ -846,6 +926,8 @@ int kws_reset(kws_stream *stream) {
         return KWS_ERROR_NULL;
     }
     memset(stream->audio, 0, kws_memory_size(stream->model)); /* audio comes first */
+    memset(stream->waiting, 0, sizeof stream->waiting);
+    memset(stream->pooled, 0, sizeof stream->pooled);
     stream->filled = stream->phase = stream->in_block = 0u;
     return KWS_OK;
 }
@@ -859,22 +941,24 @@ int kws_watch(kws_stream *stream, kws_frame_callback callback, void *user) {
     return KWS_OK;
 }
 
-/* A hop is whole: features, and every time_stride hops a frame of logits. */
+/* A hop is whole: features, and every frame_length samples a frame of logits. */
 static void finish_hop(kws_stream *stream, kws_frame_callback callback, void *user) {
     const kws_model *const model = stream->model;
-    const float *const features = features_of_hop(stream);
     const size_t context = model->win_length - model->hop_length;
+    const float *x = features_of_hop(stream);
     memmove(stream->audio, stream->audio + model->hop_length, context * sizeof *stream->audio);
     stream->filled = 0u;
+    ++stream->phase;
     if (model->n_convs > 0u) {
-        put_row(stream, 0, model->kernel - model->time_stride + stream->phase, features);
+        x = convolve_all(stream, x);
     } else {
-        memcpy(stream->features, features, model->n_features * sizeof *features);
+        memcpy(stream->features, x, model->n_features * sizeof *x);
+        x = stream->features;
     }
-    if (++stream->phase == model->time_stride) {
+    if (x != NULL) {
         stream->phase = 0u;
         stream->in_block = (stream->in_block + 1u) % model->block_frames;
-        const float *const logits = logits_of_frame(stream);
+        const float *const logits = logits_of_frame(stream, x);
         if (callback != NULL) {
             callback(user, logits);
         }

@@ -20,8 +20,8 @@
 extern "C" {
 #endif
 
-#define KWS_BLOCK_VERSION 1u
-#define KWS_MAX_CONVS 8u
+#define KWS_BLOCK_VERSION 2u
+#define KWS_MAX_CONVS 24u
 #define KWS_MAX_LAYERS 8u
 
 /* What every function returns. After an error the stream is as it was before the call. */
@@ -45,16 +45,31 @@ typedef struct kws_layer {
     const float *weights; /* [blocks][rows][length][8]; int8: bytes, see kws.c */
 } kws_layer;
 
-/* A block of weights, checked. Read-only after kws_model_init; it points into the block, which must stay. */
+/* A convolution, causal in time: 10 words of the block. It takes `frames` frames of `bands` bands, moves on by the
+ * strides, gives max(x > 0 ? x : slope * x, least), and the maximum of pool_frames by pool_bands of those. */
+typedef struct kws_conv_shape {
+    uint32_t channels, frames, bands, padding, band_stride, frame_stride, pool_frames, pool_bands;
+    float slope, least;
+} kws_conv_shape;
+
+typedef struct kws_conv {
+    const kws_conv_shape *shape;
+    uint32_t in_bands, in_channels, made_bands; /* made_bands: before the pooling */
+    kws_layer layer;
+} kws_conv;
+
+/* A block of weights, checked. Read-only after kws_model_init; it points into the block, which must stay.
+ * Where there are no recurrent layers, the last convolution gives the logits. */
 typedef struct kws_model {
     uint32_t is_int8, sample_rate, win_length, hop_length, n_fft, n_bins, n_mels, n_mfcc;
-    uint32_t n_convs, kernel, time_stride, projection_size, cell, hidden_size, n_layers, n_labels, block_frames;
+    uint32_t n_convs, projection_size, cell, hidden_size, n_layers, n_labels, block_frames;
     uint32_t n_features, frame_length; /* frame_length: samples from one frame of logits to the next */
-    uint32_t channels[KWS_MAX_CONVS + 1u], bands[KWS_MAX_CONVS + 1u]; /* what goes into each convolution; last: out */
+    uint32_t out_bands, out_channels;  /* what comes out of the last convolution, or features and 1 */
     float log_offset;
     const float *window, *twiddles, *mel_weights, *dct, *mean, *inverse_std;
     const uint32_t *mel_ranges;
-    kws_layer conv[KWS_MAX_CONVS], projection, input[KWS_MAX_LAYERS], recurrent[KWS_MAX_LAYERS], head;
+    kws_conv conv[KWS_MAX_CONVS];
+    kws_layer projection, input[KWS_MAX_LAYERS], recurrent[KWS_MAX_LAYERS], head;
 } kws_model;
 
 /* logits: float [n_labels], valid during the call. */
@@ -64,7 +79,8 @@ typedef void (*kws_frame_callback)(void *user, const float *logits);
 typedef struct kws_stream {
     const kws_model *model;
     float *audio, *features, *hidden, *memory_cell, *scratch;
-    float *rows[KWS_MAX_CONVS], *row_scales;
+    float *rows[KWS_MAX_CONVS];
+    uint8_t waiting[KWS_MAX_CONVS], pooled[KWS_MAX_CONVS]; /* frames since a convolution, and its pooling, gave one */
     uint32_t filled, phase, in_block;
     kws_frame_callback watch;
     void *watch_user;

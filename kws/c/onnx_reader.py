@@ -99,6 +99,8 @@ def _attribute(content: memoryview) -> tuple[str, Any]:
     for number, value in _fields(content):
         if number == 1:
             name = _text(value)
+        elif number == 2:
+            result = float(np.array(value, np.uint32).view(np.float32))
         elif number == 3:
             result = _signed(value)
         elif number == 4:

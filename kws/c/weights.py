@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kws.c.constant_folding import fold_constants
+from kws.c.layers import Conv, Layer, Weights, bands_of
 from kws.c.onnx_reader import Array, Graph, Node, read_onnx
-from kws.config import FrontendConfig, RecurrentConfig, model_from_dict
+from kws.config import FrontendConfig, RecurrentConfig, SpeechEmbeddingConfig, model_from_dict
 from kws.errors import KwsError, ModelError
 from kws.runtime.contract import contradiction
 from kws.system.arrays import Float32
@@ -20,42 +18,6 @@ from kws.system.arrays import Float32
 CELLS = {"LSTM": "lstm", "DynamicQuantizeLSTM": "lstm", "GRU": "gru"}  # tanh cells are exported as products
 # Gates in the file -> in the engine: LSTM i, o, f, c -> i, f, c, o; GRU z, r, n -> r, z, n.
 GATE_ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,)}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One product. weights float32 `[outputs, rows, length]`, bias float32 `[outputs]`."""
-
-    weights: Float32
-    bias: Float32
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Everything that a block holds, and the metadata of the file that it is from.
-
-    window `[win_length]`, mel `[bins, n_mels]` or None, dct `[n_mfcc, n_mels]` or None, mean and std `[n_features]`;
-    bins: frequency bins of the DFT that are used. cells: for each recurrent layer its input and its recurrent product.
-    """
-
-    metadata: dict[str, Any]
-    frontend: FrontendConfig
-    model: RecurrentConfig
-    bins: int
-    window: Float32
-    mel: Float32 | None
-    dct: Float32 | None
-    mean: Float32
-    std: Float32
-    convs: list[Layer]
-    projection: Layer | None
-    cells: list[tuple[Layer, Layer]]
-    head: Layer
-
-    @property
-    def bands(self) -> list[int]:
-        """Bands that go into each convolution, and those that come out of the last."""
-        return _bands(self.frontend, self.model)
 
 
 def read_weights(path: Path) -> Weights:
@@ -80,10 +42,11 @@ class _Reader:
         if self.metadata.get("variant", "waveform") != "waveform":
             raise KwsError("it takes features, not audio; export it with variant waveform")
         self.frontend = FrontendConfig(**self.metadata["frontend"])
-        model = model_from_dict(self.metadata["model"])
-        if not isinstance(model, RecurrentConfig):
-            raise KwsError(f"its architecture is {model.architecture}; the engine has recurrent models")
-        self.model = model
+        if not isinstance(options := self.metadata.get("model"), dict):
+            raise KwsError("its metadata do not describe its model")
+        self.model = model_from_dict(options)
+        if not isinstance(self.model, RecurrentConfig | SpeechEmbeddingConfig):
+            raise KwsError(f"its architecture is {self.model.architecture}, which the engine does not have")
         self.constants = fold_constants(graph)
         self.users: dict[str, list[Node]] = {}
         for node in self.nodes:
@@ -94,22 +57,23 @@ class _Reader:
         frontend, model = self.frontend, self.model
         found = {node.inputs[1]: layer for node in self.nodes if (layer := self.product(node)) is not None}
         products = list(found.values())
-        wanted = {"spectrogram": 1, "log_mel": 2, "mfcc": 3}[frontend.kind] + bool(model.projection_size) + 1
-        wanted += 2 * model.num_layers if model.cell == "rnn" else 0
+        wanted = {"spectrogram": 1, "log_mel": 2, "mfcc": 3}[frontend.kind]
+        if isinstance(model, RecurrentConfig):
+            wanted += bool(model.projection_size) + 1 + (2 * model.num_layers if model.cell == "rnn" else 0)
         if len(products) != wanted:
             raise KwsError(f"its graph has {len(products)} products with constants, not {wanted}")
         window, bins = self.window(products.pop(0).weights[:, 0].T)
         mel = products.pop(0).weights[:, 0].T[:bins] if frontend.kind != "spectrogram" else None
         dct = products.pop(0).weights[:, 0] if frontend.kind == "mfcc" else None
-        head = products.pop()
+        head = products.pop() if products else None
         sub = next(i for i, node in enumerate(self.nodes) if node.op == "Sub")
         div = next(i for i, node in enumerate(self.nodes) if node.op == "Div")
         convs = [self.convolution(node) for node in self.nodes if node.op == "Conv"]
-        projection = products.pop(0) if model.projection_size else None
+        projection = products.pop(0) if isinstance(model, RecurrentConfig) and model.projection_size else None
         cells = [self.cell(node) for node in self.nodes if node.op in CELLS]
         cells += [_summed(*pair) for pair in zip(products[::2], products[1::2], strict=True)]
-        if convs:  # the engine's features lie channel by channel within a band, the file's band by band
-            bands = _bands(frontend, model)[-1]
+        if convs and cells:  # the engine's features lie channel by channel within a band, the file's band by band
+            bands = bands_of(frontend.n_features, convs)[-1]
             if projection is not None:
                 projection = _channels_last(projection, bands)
             else:
@@ -172,23 +136,58 @@ class _Reader:
     def constant_input(self, node: Node) -> Float32:
         return self.constants[next(name for name in node.inputs if name in self.constants)].astype(np.float32)
 
-    def convolution(self, node: Node) -> Layer:
-        """`[out, in, time, bands]` -> rows of time, each `[bands, in]`, as the engine's inputs lie."""
+    def convolution(self, node: Node) -> Conv:
+        """`[out, in, time, bands]` -> rows of time, each `[bands, in]`, as the engine's inputs lie; what follows it.
+
+        A convolution over time alone, `[out, in, time]`, takes what a constant was multiplied with.
+        """
         weights = self.constants[node.inputs[1]].astype(np.float32)
-        n = len(weights)
+        if weights.ndim == 3:
+            weights = weights[..., None] * self.factor(node.inputs[0])
+        n, _, frames, bands = weights.shape
         bias = self.constants[node.inputs[2]].astype(np.float32) if len(node.inputs) > 2 else np.zeros(n, np.float32)
-        return Layer(np.ascontiguousarray(weights.transpose(0, 2, 3, 1)).reshape(n, weights.shape[2], -1), bias)
+        layer = Layer(np.ascontiguousarray(weights.transpose(0, 2, 3, 1)).reshape(n, frames, -1), bias)
+        pads, strides = ([*node.attributes[name], 0][:2] for name in ("pads", "strides"))
+        slope, least, pool = 1.0, -float(np.finfo(np.float32).max), [1, 1]
+        while (after := self.activation(node)) is not None:
+            node = after
+            if node.op == "Relu":
+                slope, least = 0.0, 0.0
+            elif node.op == "LeakyRelu":
+                slope = node.attributes["alpha"]
+            elif node.op == "Clip":
+                least = float(self.constants[node.inputs[1]])
+            else:
+                pool = node.attributes["kernel_shape"]
+                if node.attributes["strides"] != pool:
+                    raise KwsError("its poolings overlap")
+        return Conv(layer, bands, pads[1], max(strides[1], 1), strides[0], pool[0], pool[1], slope, least)
+
+    def activation(self, node: Node) -> Node | None:
+        """What a convolution's result goes through next before it is another layer's input."""
+        users = self.users.get(node.outputs[0], [])
+        return next((n for n in users if n.op in ("Relu", "LeakyRelu", "Clip", "MaxPool")), None)
+
+    def factor(self, name: str) -> np.float32:
+        """What the input of a convolution over time was multiplied with."""
+        makers = {output: node for node in self.nodes for output in node.outputs}
+        while (node := makers.get(name)) is not None and node.op in ("Transpose", "Concat"):
+            name = node.inputs[-1]
+        if node is None or node.op != "Mul" or self.constants[node.inputs[1]].size != 1:
+            raise KwsError("what its last convolution hears is not scaled by a number")
+        return np.float32(self.constants[node.inputs[1]].item())
 
     def cell(self, node: Node) -> tuple[Layer, Layer]:
-        kind = CELLS[node.op]
-        if kind != self.model.cell or (kind == "gru" and node.attributes.get("linear_before_reset") != 1):
-            raise KwsError(f"its cell is {node.op}; its metadata say {self.model.cell}")
+        kind, model = CELLS[node.op], self.model
+        assert isinstance(model, RecurrentConfig)
+        if kind != model.cell or (kind == "gru" and node.attributes.get("linear_before_reset") != 1):
+            raise KwsError(f"its cell is {node.op}; its metadata say {model.cell}")
         x, h = (self.constants[name][0].astype(np.float32) for name in node.inputs[1:3])
         if node.op == "DynamicQuantizeLSTM":  # stored transposed, with scales [4 * hidden]
             if any(self.constants[node.inputs[i]].any() for i in (9, 11)):
                 raise KwsError("its LSTM's weights are not symmetric")
             x, h = x.T * self.constants[node.inputs[8]].T, h.T * self.constants[node.inputs[10]].T
-        order, n = GATE_ORDER[kind], self.model.hidden_size
+        order, n = GATE_ORDER[kind], model.hidden_size
 
         def gates(array: Array) -> Float32:
             ordered = array.reshape(len(order), n, -1)[list(order)].reshape(len(order) * n, -1)
@@ -201,23 +200,24 @@ class _Reader:
 
     def check(self, w: Weights) -> None:
         """Every shape must be what the options say."""
-        model, features = self.model, self.frontend.n_features
-        bands, channels, kernel = w.bands, [1, *model.conv_channels], model.conv_kernel
-        gates = len(GATE_ORDER[model.cell]) * model.hidden_size
-        size = bands[-1] * channels[-1]
-        expected = [(out, kernel, kernel * into) for into, out in itertools.pairwise(channels)]
-        layers = list(w.convs)
-        if w.projection is not None:
-            layers, expected = [*layers, w.projection], [*expected, (model.projection_size, 1, size)]
-            size = model.projection_size
-        for _ in range(model.num_layers):
-            expected += [(gates, 1, size), (gates, 1, model.hidden_size)]
-            size = model.hidden_size
-        layers += [layer for cell in w.cells for layer in cell]
-        layers, expected = [*layers, w.head], [*expected, (len(self.metadata["labels"]), 1, size)]
+        features, labels, bands = self.frontend.n_features, len(self.metadata["labels"]), w.bands
+        size, into = features, 1
+        for conv, n in zip(w.convs, bands, strict=False):
+            shape = (conv.channels, conv.frames, conv.bands * into)
+            if conv.layer.weights.shape != shape or n + 2 * conv.padding < conv.bands:
+                raise KwsError(f"its convolution has shape {conv.layer.weights.shape}, not {shape}")
+            into = conv.channels
+        size = bands[-1] * into
+        stride = math.prod(conv.frame_stride * conv.pool_frames for conv in w.convs)
+        layers: list[Layer] = []
+        expected: list[tuple[int, ...]] = []
+        if isinstance(self.model, RecurrentConfig):
+            layers, expected = self.recurrent_shapes(w, size, labels)
+        elif w.cells or w.head or (size, into) != (labels, labels):
+            raise KwsError("its last convolution does not give its labels")
         if [layer.weights.shape for layer in layers] != expected:
             raise KwsError(f"its layers are {[layer.weights.shape for layer in layers]}, not {expected}")
-        if any(layer.bias.shape != layer.weights.shape[:1] for layer in layers):
+        if any(layer.bias.shape != layer.weights.shape[:1] for layer in (*layers, *(c.layer for c in w.convs))):
             raise KwsError("its biases do not fit its layers")
         if w.mean.shape != (features,) or w.std.shape != (features,) or not (w.std > 0).all():
             raise KwsError(f"its features' mean and deviation are not {features} numbers each")
@@ -225,16 +225,25 @@ class _Reader:
             raise KwsError(f"its mel filters have shape {list(w.mel.shape)}")
         if w.dct is not None and w.dct.shape != (self.frontend.n_mfcc, self.frontend.n_mels):
             raise KwsError(f"its DCT has shape {list(w.dct.shape)}")
-        frame_length = self.frontend.hop_length * model.time_stride
+        frame_length = self.frontend.hop_length * stride
         if self.metadata["frame_length"] != frame_length:
-            raise KwsError(f"its frame_length is {self.metadata['frame_length']}, but its options give {frame_length}")
+            raise KwsError(f"its frame_length is {self.metadata['frame_length']}, but its graph gives {frame_length}")
 
-
-def _bands(frontend: FrontendConfig, model: RecurrentConfig) -> list[int]:
-    found, kernel = [frontend.n_features], model.conv_kernel
-    for _ in model.conv_channels:
-        found.append((found[-1] + 2 * (kernel // 2) - kernel) // 2 + 1)
-    return found
+    def recurrent_shapes(self, w: Weights, size: int, labels: int) -> tuple[list[Layer], list[tuple[int, ...]]]:
+        """The layers behind the convolutions, which give `size` numbers, and the shapes that the options say."""
+        model = self.model
+        assert isinstance(model, RecurrentConfig)
+        if [conv.channels for conv in w.convs] != model.conv_channels or w.head is None:
+            raise KwsError(f"its convolutions are not of {model.conv_channels} channels")
+        gates, expected = len(GATE_ORDER[model.cell]) * model.hidden_size, []
+        layers = [] if w.projection is None else [w.projection]
+        if w.projection is not None:
+            expected, size = [(model.projection_size, 1, size)], model.projection_size
+        for _ in range(model.num_layers):
+            expected += [(gates, 1, size), (gates, 1, model.hidden_size)]
+            size = model.hidden_size
+        layers += [layer for cell in w.cells for layer in cell]
+        return [*layers, w.head], [*expected, (labels, 1, size)]
 
 
 def _summed(x: Layer, h: Layer) -> tuple[Layer, Layer]:

@@ -1,6 +1,6 @@
 // Weights -> the flat, versioned, checksummed block that the engine takes: the twin of kws/c/block.py, byte for byte.
 
-const [MAGIC, VERSION, HEADER_WORDS, LANES] = [0x4253574b, 1, 32, 8];
+const [MAGIC, VERSION, HEADER_WORDS, LANES] = [0x4253574b, 2, 32, 8];
 const CELLS = { rnn: 1, gru: 3, lstm: 4 };
 const TINY = 2 ** -126;
 
@@ -15,18 +15,19 @@ export function makeBlock(weights) {
   header.set([Number(isInt8), frontend.sample_rate, samples(frontend.win_ms), metadata.hop_length], 5);
   header.set([frontend.n_fft, bins, weights.mel ? frontend.n_mels : 0, weights.dct ? frontend.n_mfcc : 0], 9);
   header.set(words([frontend.log_offset]), 13);
-  const channels = model.conv_channels;
-  if (channels.length > 8) throw new Error("The engine has at most 8 convolutions.");
-  header.set([channels.length, channels.length ? model.conv_kernel : 1, model.time_stride, ...channels], 14);
-  header.set([model.projection_size, CELLS[model.cell], model.hidden_size, model.num_layers], 25);
-  header.set([metadata.labels.length, metadata.block_size / metadata.frame_length], 29);
-  const parts = [header, words(weights.window), ...twiddles(frontend.n_fft, bins)];
+  const { convs, cells } = weights;
+  const isRecurrent = cells.length > 0;
+  header.set([convs.length, isRecurrent ? model.projection_size : 0, CELLS[isRecurrent ? model.cell : "rnn"]], 14);
+  header.set([isRecurrent ? model.hidden_size : 1, cells.length, metadata.labels.length], 17);
+  header.set([metadata.block_size / metadata.frame_length], 20);
+  const shapes = convs.flatMap(({ sizes, slope, least }) => [Uint32Array.from(sizes), words([slope, least])]);
+  const parts = [header, ...shapes, words(weights.window), ...twiddles(frontend.n_fft, bins)];
   if (weights.mel) parts.push(...mel(weights.mel, bins));
   if (weights.dct) parts.push(words(weights.dct));
   parts.push(words(weights.mean), words(Float64Array.from(weights.std, (x) => 1 / x)));
-  const layers = [...weights.convs, ...(weights.projection ? [weights.projection] : []), ...weights.cells.flat()];
+  const layers = [...convs, weights.projection, ...cells.flat(), weights.head].filter(Boolean);
   // The first convolution has few weights, and their rounding would cost most.
-  [...layers, weights.head].forEach((each, i) => parts.push(...layer(each, isInt8 && !(i === 0 && channels.length))));
+  layers.forEach((each, i) => parts.push(...layer(each, isInt8 && !(i === 0 && convs.length))));
   const block = new Uint32Array(parts.reduce((sum, part) => sum + part.length, 0));
   parts.reduce((at, part) => (block.set(part, at), at + part.length), 0);
   block[2] = 4 * block.length;

@@ -59,6 +59,7 @@ function attribute(bytes) {
   const numbers = [];
   for (const [field, value] of fields(bytes)) {
     if (field === 1) name = text(value);
+    else if (field === 2) [result] = new Float32Array(value.slice().buffer);
     else if (field === 3) result = value;
     else if (field === 4) result = text(value);
     else if (field === 5) [, result] = tensor(value);

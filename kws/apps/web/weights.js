@@ -1,10 +1,13 @@
 // A model's weights, named and laid out as the engine multiplies them, read back from its graph: kws/c/weights.py.
-// A layer is {weights: Float32Array [outputs][rows][length], bias: Float32Array [outputs], outputs, rows, length}.
+// A layer is {weights: Float32Array [outputs][rows][length], bias: Float32Array [outputs], outputs, rows, length}; a
+// convolution has a shape besides, what `kws_conv_shape` of kws.h says.
 // Shapes are not checked here: the engine refuses a block whose sizes are not what its header says.
 
 const CELLS = { LSTM: "lstm", DynamicQuantizeLSTM: "lstm", GRU: "gru" }; // tanh cells are exported as products
 // Gates in the file -> in the engine: LSTM i, o, f, c -> i, f, c, o; GRU z, r, n -> r, z, n.
 const GATES = { lstm: [0, 2, 3, 1], gru: [1, 0, 2], rnn: [0] };
+const ARCHITECTURES = ["recurrent", "speech_embedding"];
+const LEAST = -(2 - 2 ** -23) * 2 ** 127; // of all floats
 const MOST_NUMBERS = 2 ** 24; // in one constant
 const PRODUCTS = { spectrogram: 1, log_mel: 2, mfcc: 3 }; // of the front end
 const FLOAT = 1;
@@ -96,7 +99,7 @@ export function readWeights(graph) {
   const { variant = "waveform", model } = graph.metadata;
   try {
     if (variant !== "waveform") throw new Error("it takes features, not audio");
-    if ((model.architecture ?? "recurrent") !== "recurrent") throw new Error(`its architecture is ${model.architecture}`);
+    if (!ARCHITECTURES.includes(model.architecture ?? "recurrent")) throw new Error(`it is a ${model.architecture}`);
     return new Reader(graph).weights();
   } catch (error) {
     throw new Error(`The engine cannot run this model: ${error.message}.`);
@@ -118,20 +121,21 @@ class Reader {
       if (layer) byWeights.set(node.inputs[1], layer);
     }
     const products = [...byWeights.values()];
-    const recurrent = model.cell === "rnn" ? 2 * model.num_layers : 0;
-    const wanted = PRODUCTS[frontend.kind] + Boolean(model.projection_size) + 1 + recurrent;
+    const isRecurrent = (model.architecture ?? "recurrent") === "recurrent";
+    const ofCells = model.cell === "rnn" ? 2 * model.num_layers : 0;
+    const wanted = PRODUCTS[frontend.kind] + (isRecurrent ? Boolean(model.projection_size) + 1 + ofCells : 0);
     if (products.length !== wanted) throw new Error(`its graph has ${products.length} products, not ${wanted}`);
     const dft = products.shift();
     const bins = dft.outputs / 2;
     const window = Float32Array.from({ length: dft.length }, (_, i) => dft.weights[i]); // the cosine of bin 0 is 1
     const mel = frontend.kind === "spectrogram" ? null : products.shift(); // [n_mels][2 * bins], twice the same
     const dct = frontend.kind === "mfcc" ? products.shift().weights : null;
-    const head = products.pop();
+    const head = products.pop() ?? null;
     const convs = nodes.filter(({ op }) => op === "Conv").map((node) => this.convolution(node));
-    let projection = model.projection_size ? products.shift() : null;
+    let projection = isRecurrent && model.projection_size ? products.shift() : null;
     const cells = nodes.filter(({ op }) => op in CELLS).map((node) => this.cell(node));
     for (let i = 0; i + 1 < products.length; i += 2) cells.push(summed(products[i], products[i + 1]));
-    if (convs.length) {
+    if (convs.length && cells.length) {
       const channels = convs.at(-1).outputs;
       if (projection) projection = channelsLast(projection, channels);
       else cells[0][0] = channelsLast(cells[0][0], channels);
@@ -179,18 +183,47 @@ class Reader {
     return this.tensor(node.inputs.find((name) => this.constants.has(name))).data;
   }
 
-  /** [out, in, time, bands] -> rows of time, each [bands, in], as the engine's inputs lie. */
+  /**
+   * [out, in, time, bands] -> rows of time, each [bands, in], as the engine's inputs lie; and what follows it. A
+   * convolution over time alone, [out, in, time], takes what a constant was multiplied with.
+   */
   convolution(node) {
     const { shape, data } = this.tensor(node.inputs[1]);
-    const [outputs, channels, rows, bands] = shape;
+    const [outputs, channels, rows, bands = 1] = shape;
+    const scale = shape.length === 3 ? this.factor(node.inputs[0]) : 1;
     const weights = new Float32Array(data.length);
     let at = 0;
     for (let o = 0; o < outputs; o += 1)
       for (let row = 0; row < rows; row += 1)
         for (let band = 0; band < bands; band += 1)
-          for (let c = 0; c < channels; c += 1) weights[at++] = data[((o * channels + c) * rows + row) * bands + band];
-    const bias = node.inputs.length > 2 ? Float32Array.from(this.tensor(node.inputs[2]).data) : new Float32Array(outputs);
-    return { weights, bias, outputs, rows, length: bands * channels };
+          for (let c = 0; c < channels; c += 1)
+            weights[at++] = data[((o * channels + c) * rows + row) * bands + band] * scale;
+    const bias = Float32Array.from(node.inputs[2] ? this.tensor(node.inputs[2]).data : new Float32Array(outputs));
+    const { pads, strides } = node.attributes;
+    const padding = shape.length === 3 ? 0 : pads[1];
+    let [slope, least, pool] = [1, LEAST, [1, 1]];
+    for (let after = this.activation(node); after; after = this.activation(after)) {
+      if (after.op === "Relu") [slope, least] = [0, 0];
+      else if (after.op === "LeakyRelu") slope = after.attributes.alpha;
+      else if (after.op === "Clip") [least] = this.tensor(after.inputs[1]).data;
+      else pool = after.attributes.kernel_shape;
+    }
+    const sizes = [outputs, rows, bands, padding, strides[1] ?? 1, strides[0], ...pool];
+    return { weights, bias, outputs, rows, length: bands * channels, sizes, slope, least };
+  }
+
+  /** What a convolution's result goes through next before it is another layer's input. */
+  activation({ outputs }) {
+    const kinds = ["Relu", "LeakyRelu", "Clip", "MaxPool"];
+    return this.graph.nodes.find(({ op, inputs }) => kinds.includes(op) && inputs.includes(outputs[0]));
+  }
+
+  /** What the input of a convolution over time was multiplied with. */
+  factor(name) {
+    const maker = this.graph.nodes.find(({ outputs }) => outputs.includes(name));
+    if (maker && ["Transpose", "Concat"].includes(maker.op)) return this.factor(maker.inputs.at(-1));
+    if (maker?.op !== "Mul") throw new Error("what its last convolution hears is not scaled by a number");
+    return this.tensor(maker.inputs[1]).data[0];
   }
 
   /** A cell's input and its recurrent product. */
