@@ -32,7 +32,7 @@ from kws.system.arrays import Int64
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
 from kws.training.build import build_spotter, make_augmenter, make_batches, validation_speech
-from kws.training.device import autocast, best_precision, connect
+from kws.training.device import autocast, best_precision, connect, lost_processes
 from kws.training.label_shares import next_adjustment
 from kws.training.loss import lane_loss
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
@@ -49,9 +49,10 @@ def train(config: TrainConfig) -> float:
     """Train by `config` in Hydra's output folder; returns the best validation accuracy."""
     run_dir = entry.run_dir()
     run_dir.mkdir(parents=True, exist_ok=True)
-    if isinstance(config.data, PhonemesConfig):
-        return train_encoder(config, run_dir)
-    return float(prepare(config, run_dir).train()["validation_accuracy"])
+    with lost_processes():
+        if isinstance(config.data, PhonemesConfig):
+            return train_encoder(config, run_dir)
+        return float(prepare(config, run_dir).train()["validation_accuracy"])
 
 
 def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
@@ -71,6 +72,8 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
     run = Run(spotter, average_weights(spotter, options.average_decay), make_optimizer(spotter, options))
     if config.resume:
         run.restore(run_dir, config)
+        if (first := device.broadcast(run.progress.epoch)) != run.progress.epoch:
+            raise KwsError(f"{run_dir} is not the same on all machines: epoch {first} there; put it on a shared disk")
         device.print(f"resuming {run_dir} after epoch {run.progress.epoch}")
     augmenter = make_augmenter(config, batches.noise, device.device)
     teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teachers else None
@@ -145,12 +148,14 @@ class Trainer:
     def _train_epoch(self, model: nn.Module, optimizer: Any) -> dict[str, Any]:
         """One pass over the training split; its loss, accuracy and speed."""
         options, device, spotter, epoch = self.config.trainer, self.device, self.run.spotter, self.run.progress.epoch
-        # Every draw of an epoch comes from (seed, epoch, process), so that a resumed epoch is the same epoch.
-        seed = (self.config.seed * 1_000_003 + epoch) * 1009 + device.global_rank
+        # Every draw of an epoch comes from (seed, epoch), so that a resumed epoch is the same epoch, and is made for
+        # the whole batch, of which a process takes its rows; but for dropout and SpecAugment.
+        seed = (self.config.seed * 1_000_003 + epoch) * 1009
         generator = torch.Generator().manual_seed(seed)
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + device.global_rank)
         model.train()
-        n_batches, lanes = self.batches.n_batches, self.batches.batch_size
+        n_batches, batch_size = self.batches.n_batches, self.batches.batch_size
+        rows, lanes = self.batches.rows, self.batches.lanes
         state = spotter.initial_state(lanes)
         adjustment = torch.tensor(self.run.progress.adjustment or [0.0] * len(spotter.labels), device=device.device)
         teacher_state = self.teacher.initial_state(lanes) if self.teacher else state
@@ -166,8 +171,9 @@ class Trainer:
                 running, fresh, allowed = (
                     torch.from_numpy(flags).to(device.device) for flags in (batch.running, batch.fresh, batch.allowed)
                 )
-                keep = (torch.rand(lanes, 1, generator=generator) >= options.reset_probability).to(state)
-                waveform = self.augmenter(waveform, generator, running)
+                keep = (torch.rand(batch_size, 1, generator=generator)[rows] >= options.reset_probability).to(state)
+                drawn = self.augmenter.draw(batch_size, waveform.shape[1], generator)
+                waveform = self.augmenter.apply(waveform, drawn.of(rows), running)
                 targets = labels
                 with autocast(device.device, options.precision):
                     logits, state = model(waveform, state.detach() * keep, self.masker)
@@ -198,12 +204,14 @@ class Trainer:
                 correct += (scores.argmax(1) == labels).sum().item()
                 seen += lanes
                 stage.advance(lanes, f"loss={loss_sum / seen:.3f}, accuracy={correct / seen:.2%}")
+        sums = torch.tensor([loss_sum, correct, seen], dtype=torch.float64 if device.device.type == "cpu" else None)
+        loss_sum, correct, seen = device.all_reduce(sums.to(device.device), reduce_op="sum").tolist()
         return {
             "epoch": epoch + 1,
             "loss": loss_sum / seen,
             "accuracy": correct / seen,
             "learning_rate": rate,
-            "clips_per_second": seen * device.world_size / (time.perf_counter() - started),
+            "clips_per_second": seen / (time.perf_counter() - started),
         }
 
     def _mine(self) -> Int64 | None:

@@ -138,12 +138,21 @@ def test_bfloat16_is_for_processors_that_compute_it(monkeypatch, instructions, c
     assert best_precision(torch.device("cpu" if cuda is None else "cuda")) == expected
 
 
-def test_two_processes_share_a_run(tones, tmp_path):
-    """By lightning's Fabric; the batch of 16 is 8 lanes in each."""
-    result = run(tones, tmp_path / "run", "trainer.devices=2", "trainer.epochs=1")
+def test_two_processes_learn_what_one_does(tones, tmp_path):
+    """By lightning's Fabric; the batch of 16 is 8 lanes in each, and every draw is made for all of it."""
+    drawn = ["augment.shift_ms=50", "augment.gain_db=6", "augment.speed=0.05", "augment.noise_probability=0.5"]
+    same = ["trainer.epochs=1", "model.dropout=0", *drawn]
+    train(tones, tmp_path / "one", *same)
+    result = run(tones, tmp_path / "two", "trainer.devices=2", *same)
     assert result.returncode == 0, result.stderr
     assert len(re.findall("epoch   1/1", result.stdout)) == 1
-    assert load_checkpoint(tmp_path / "run" / "best.safetensors")[1]["info"]["epoch"] == 1
+    one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name, weights in one.items():
+        torch.testing.assert_close(two[name], weights, atol=1e-5, rtol=1e-4, msg=f"{name} differs")
+    rows = [next(csv.DictReader((tmp_path / name / "metrics.csv").open())) for name in ("one", "two")]
+    assert float(rows[0]["loss"]) == pytest.approx(float(rows[1]["loss"]), rel=1e-6)
+    assert rows[0]["accuracy"] == rows[1]["accuracy"]
 
 
 def test_an_accelerator_that_is_not_there_is_refused(tones, tmp_path, monkeypatch):

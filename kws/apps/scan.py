@@ -15,17 +15,17 @@ from kws.scan.archive import scan
 from kws.scan.results import Results
 from kws.scan.scanner import Settings, fingerprint
 from kws.scan.tables import FORMATS
-from kws.system.jobs import cores
 
 EPILOG = """A SOURCE is a folder (all audio and tar files below it), a pattern in quotes, a manifest (CSV or parquet
-with a column `path`) or a file. DIR/detections has a row per detection, DIR/files one per file, damaged ones too;
-scores are the highest that each utterance reached. A scan that was stopped, however, goes on with --resume."""
+with a column `path`) or a file; here, or as s3://, gs://, az:// or another URI that fsspec knows. DIR/detections has a
+row per detection, DIR/files one per file, damaged ones too; scores are the highest that each utterance reached. A scan
+that was stopped, however, goes on with --resume."""
 
 
 def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="kws scan", description=__doc__, epilog=EPILOG)
     add = parser.add_argument
-    add("sources", nargs="+", metavar="SOURCE", help="a folder, a pattern, a manifest or a file")
+    add("sources", nargs="+", metavar="SOURCE", help="a folder, a pattern, a manifest, a file, a URI of one of them")
     add("--output", required=True, type=Path, metavar="DIR", help="the folder for the results")
     add("--resume", action="store_true", help="go on with the results that are there")
     add("--format", choices=FORMATS, default="parquet", help="of the results (default: parquet, which needs pyarrow)")
@@ -33,7 +33,8 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
     add("--engine", choices=sorted(ENGINES), help="what computes the model (default: the quickest that is here)")
     add("--keywords", action="append", default=[], metavar="WORD,...", help="keep these alone")
     add("--min-score", type=float, metavar="X", help="keep detections whose highest score reaches this")
-    add("--workers", type=int, default=cores(), metavar="N", help="processes (default: one per core)")
+    add("--workers", type=int, metavar="N", help="processes (default: one per core of the machine or the cluster)")
+    add("--ray", metavar="ADDRESS", help="use a Ray cluster: auto, HOST:PORT or, for one of this machine alone, local")
     add("--shard", default="1/1", metavar="I/N", help="scan the I-th of N parts of the archive; one machine each")
     add("--top", type=int, metavar="N", help="write ranking.csv: the N highest scores of each keyword")
     add("--clips", type=Path, metavar="DIR", help="write the audio around the detections of the ranking, or of all")
@@ -51,9 +52,9 @@ def parse_shard(text: str) -> tuple[int, int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws scan`: the exit status; 0 also where some files could not be read, which their rows say."""
     options = _arguments(arguments)
-    between("--workers", options.workers, 1)
-    if options.top is not None:
-        between("--top", options.top, 1)
+    for option in ("workers", "top"):
+        if (value := getattr(options, option)) is not None:
+            between(f"--{option}", value, 1)
     shard = parse_shard(options.shard)
     model = load_model(options.model, options.engine)
     thresholds = parse_thresholds(options.threshold)
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings,
         score=config.score,
         workers=options.workers,
+        ray=options.ray,
         resume=options.resume,
         top=options.top,
         clips=options.clips and options.clips.absolute(),

@@ -38,7 +38,10 @@ class Batch:
 
 
 class TrainBatches:
-    """The training split as epochs of shuffled batches; all draws come from (seed, epoch, rank)."""
+    """The training split as epochs of shuffled batches; all draws come from (seed, epoch).
+
+    They are made for the whole batch, and each of several processes takes its rows: their number changes nothing.
+    """
 
     def __init__(
         self,
@@ -51,14 +54,16 @@ class TrainBatches:
         sample_rate: int = 16000,
         more_noise: Int16 | None = None,
     ) -> None:
-        """`batch_size` clips a batch in this process; each of `world_size` processes sees its share of an epoch.
+        """`batch_size` clips a batch, of which process `rank` of `world_size` gets every `world_size`-th.
 
         `more_noise`: int16 `[M]`, for silence beside that of the corpus.
         """
         self.clips, self.noise, self.labels = corpus.splits["train"], corpus.noise["train"], corpus.labels
         if more_noise is not None:
             self.noise = np.concatenate([self.noise, more_noise])
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.batch_size, self.seed = batch_size, seed
+        self.rows = slice(rank, None, world_size)
+        self.lanes = len(range(batch_size)[self.rows])
         self.silence_label = label_index(corpus.labels, SILENCE)
         self.unknown_label = label_index(corpus.labels, UNKNOWN)
         unknown = self.clips.labels == self.unknown_label
@@ -87,15 +92,14 @@ class TrainBatches:
         self.n_running = round(config.speech_share * batch_size) if self.speech else 0
         self.n_single = batch_size - self.n_running  # lanes that hear a clip of its own each
         n_clips = n_keywords + self.n_unknown + self.n_silence + self.n_shuffled + self.n_cropped
-        self.n_batches = n_clips // (self.n_single * world_size)
+        self.n_batches = n_clips // self.n_single
         if self.n_batches == 0:
             raise KwsError(
-                f"trainer.batch_size {batch_size} (of {world_size} processes) is more than the {n_clips} clips of an "
-                "epoch; choose a smaller one"
+                f"trainer.batch_size {batch_size} is more than the {n_clips} clips of an epoch; choose a smaller one"
             )
 
     def epoch(self, epoch: int, mined: Int64 | None = None) -> Iterator[Batch]:
-        """The batches of an epoch, the same for the same (seed, epoch, rank), without a last one that is not full.
+        """This process's rows of an epoch's batches, the same for the same (seed, epoch); none that is not full.
 
         `mined`: samples of the running speech to hear more often, int64 `[n]`.
         """
@@ -103,9 +107,8 @@ class TrainBatches:
         unknown = order.permutation(self.unknown_indices)[: self.n_unknown]
         drawn = np.repeat([SILENT, CROPPED, SHUFFLED], [self.n_silence, self.n_cropped, self.n_shuffled])
         indices = order.permutation(np.concatenate([self.keyword_indices, unknown, drawn]))
-        batches = indices[: self.n_batches * self.n_single * self.world_size].reshape(-1, self.n_single)
-        batches = batches[self.rank :: self.world_size]
-        rng = np.random.default_rng([self.seed, epoch, self.rank, 1])
+        batches = indices[: self.n_batches * self.n_single].reshape(-1, self.n_single)
+        rng = np.random.default_rng([self.seed, epoch, 0, 1])
         lanes: SpeechLanes | None = None
         if self.speech:
             lanes = SpeechLanes(
@@ -120,25 +123,29 @@ class TrainBatches:
             yield upcoming.result()
 
     def _read(self, indices: Int64, rng: np.random.Generator, lanes: SpeechLanes | None) -> Batch:
-        clips, labels = self._single(indices, rng)
+        here = np.zeros(self.batch_size, bool)
+        here[self.rows] = True
+        running = fresh = np.zeros(self.batch_size, bool)
+        if lanes is not None:
+            running, fresh, speech, said = lanes.advance()
+        clips, labels = self._single(indices, rng, here[~running])
         allowed = np.tile(self.others, (self.batch_size, 1))
-        if lanes is None:
-            none = np.zeros(len(labels), bool)
-            return Batch(clips, labels, none, none, allowed)
-        running, fresh, speech, said = lanes.advance()
-        if not self.command_mode:
-            allowed[running] |= said
         waveform = np.empty((self.batch_size, self.clips.clip_length), np.int16)
-        waveform[running], waveform[~running] = speech, clips
+        waveform[~running] = clips
         every = np.full(self.batch_size, self.unknown_label)
         every[~running] = labels
-        return Batch(waveform, every, running, fresh, allowed)
+        if lanes is not None:
+            waveform[running] = speech
+            if not self.command_mode:
+                allowed[running] |= said
+        rows = self.rows
+        return Batch(waveform[rows], every[rows], running[rows], fresh[rows], allowed[rows])
 
-    def _single(self, indices: Int64, rng: np.random.Generator) -> tuple[Int16, Int64]:
-        """Clips that stand alone, int16 `[len(indices), S]`, and their labels."""
+    def _single(self, indices: Int64, rng: np.random.Generator, here: Bool) -> tuple[Int16, Int64]:
+        """Clips that stand alone, int16 `[len(indices), S]`, and their labels; what isn't `here` may hold anything."""
         spoken = indices >= 0
         waveform = np.empty((len(indices), self.clips.clip_length), np.int16)
-        waveform[spoken] = self.clips.waveforms(indices[spoken])
+        waveform[spoken & here] = self.clips.waveforms(indices[spoken & here])
         labels = np.where(spoken, self.clips.labels[indices], self.silence_label)
         if n_silence := int((indices == SILENT).sum()):
             waveform[indices == SILENT] = silence_clips(self.noise, n_silence, self.clips.clip_length, rng)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kws.config import BCResNetConfig
 from kws.errors import KwsError
+from kws.model.batch_norm import BatchNorm
 
 SUB_BANDS = 5
 FREQUENCY, TIME = 1, 3  # axes
@@ -69,7 +70,7 @@ class TimeConv(nn.Module):
         return x + after * padded[..., 2 * self.dilation :]
 
 
-class SubSpectralNorm(nn.BatchNorm1d):
+class SubSpectralNorm(BatchNorm):
     """Batch normalisation with statistics, scale and shift of its own in each of `bands` equal parts of F.
 
     S. Chang et al., "SubSpectral Normalization for Neural Audio Data Processing", ICASSP 2021, arXiv 2103.13620;

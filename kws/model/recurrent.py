@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kws.config import RecurrentConfig
+from kws.model.batch_norm import BatchNorm
 from kws.model.layer import Serial
 
 
@@ -22,7 +23,7 @@ class CausalConv(nn.Module):
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride=(time_stride, 2), padding=(0, kernel // 2), bias=False
         )
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.norm = BatchNorm(out_channels)
         self.history_shape = (in_channels, kernel - time_stride, n_bands)
         self.state_size = in_channels * (kernel - time_stride) * n_bands
         self.stride = time_stride

@@ -29,6 +29,10 @@ class WaveformParameters:
     noise_start: Tensor  # sample of the noise recording
     response: Tensor  # number of the room's impulse response, -1 for none
 
+    def of(self, rows: slice) -> WaveformParameters:
+        """Those of some clips of the batch."""
+        return WaveformParameters(*(value[rows] for value in vars(self).values()))
+
 
 class WaveformAugmenter:
     """Speed, shift, room echo, background noise and gain for batches of clips."""

@@ -44,19 +44,18 @@ def build_spotter(config: TrainConfig, corpus: Corpus) -> KeywordSpotter:
 
 
 def make_batches(config: TrainConfig, corpus: Corpus, device: Any) -> TrainBatches:
-    """Batches of this process's lanes, with the noise that is added to them; `device` as of `connect`.
+    """Batches, of which this process gets its rows, with the noise that is added to them; `device` as of `connect`.
 
     Raises `KwsError` if the batch is no multiple of the processes.
     """
-    lanes, rest = divmod(config.trainer.batch_size, device.world_size)
-    if rest:
-        raise KwsError(
-            f"trainer.batch_size {config.trainer.batch_size} is not a multiple of the {device.world_size} processes"
-        )
-    rank, sample_rate = device.global_rank, config.frontend.sample_rate
+    batch_size, sample_rate = config.trainer.batch_size, config.frontend.sample_rate
+    if batch_size % device.world_size:
+        raise KwsError(f"trainer.batch_size {batch_size} is not a multiple of the {device.world_size} processes")
     folder = config.augment.noise_dir
     noise = read_noise(folder, sample_rate, "augment.noise_dir") if folder else None
-    return TrainBatches(corpus, config.data, lanes, config.seed, rank, device.world_size, sample_rate, noise)
+    return TrainBatches(
+        corpus, config.data, batch_size, config.seed, device.global_rank, device.world_size, sample_rate, noise
+    )
 
 
 def make_augmenter(config: TrainConfig, noise: Int16, device: torch.device) -> WaveformAugmenter:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -59,6 +61,10 @@ class OneDevice:
         """The first process's `value`."""
         return value
 
+    def all_reduce(self, values: Tensor, reduce_op: str) -> Tensor:
+        """The sum or mean of all processes' `values`: of which there is one."""
+        return values
+
     def barrier(self) -> None:
         """Wait for the other processes, of which there are none."""
 
@@ -72,6 +78,12 @@ def connect(options: TrainerConfig) -> Any:
 
     Raises `KwsError` for an accelerator that is not there, or what Fabric refuses.
     """
+    started, wanted = int(os.environ.get("WORLD_SIZE", "1")), options.devices * options.num_nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ and started != wanted:
+        raise KwsError(
+            f"torchrun started {started} processes, and trainer.devices x trainer.num_nodes is {wanted}; give "
+            f"trainer.devices={os.environ['LOCAL_WORLD_SIZE']} trainer.num_nodes={os.environ['GROUP_WORLD_SIZE']}"
+        )
     own = options.precision in OWN_PRECISIONS
     one = (options.devices, options.num_nodes) == (1, 1)
     if own and one and options.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"):
@@ -92,3 +104,14 @@ def connect(options: TrainerConfig) -> Any:
     )
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def lost_processes() -> Iterator[None]:
+    """Make what the backends of `torch.distributed` say when another process of the run ends one sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise KwsError("another process of this run has ended; start all of them again, with resume=true") from error
