@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train models mic bench fuzz wheel wheels clean
+.PHONY: help demo test lint train models mic bench fuzz wheel wheels docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,14 @@ wheels: $(VENV)/.dev ## the wheels of every platform that has a C engine, cross-
 	for platform in $$($(PY) -c 'from kws.c.build import TARGETS; print(*TARGETS)'); do \
 		KWS_WHEEL=$$platform $(PY) -m build --wheel --no-isolation || exit 1; done
 
+$(VENV)/.docs: pyproject.toml
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet 'zensical>=0.0.70' 'mkdocstrings-python>=2'
+	touch $@
+
+docs: $(VENV)/.docs ## the documentation site, into site/
+	$(PY) scripts/make_docs.py
+
 clean: ## remove what was made here: .venv, runs, caches
-	rm -rf $(VENV) runs multirun .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs multirun .cache dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,15 +1,17 @@
-"""The commands of README.md, lines that begin with `$ ` in its console blocks, and the outputs shown below them."""
+"""The commands of README.md and the quick starts, lines that begin with `$ ` in console blocks, and their outputs."""
 
 import re
 from pathlib import Path
 
-README = Path(__file__).parent.parent / "README.md"
+REPO = Path(__file__).parent.parent
+PAGES = ("README.md", "docs/embedded.md", "docs/ml.md", "docs/maker.md")  # in an order in which their commands can run
 LABELS = "_silence_|_unknown_|yes|no|stop|go|left|right|house|seven|happy|tree|bird|wow"  # of the demo
 
 
 def blocks(language):
-    """The README's fenced blocks of a language."""
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    """The pages' fenced blocks of a language."""
+    text = "\n".join((REPO / page).read_text(encoding="utf-8") for page in PAGES)
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 def readme_commands():
@@ -17,7 +19,7 @@ def readme_commands():
     shown, command = {}, ""
     for line in "\n".join(blocks("console")).splitlines():
         if line.startswith("$ "):
-            shown[command := re.sub(r"\s+", " ", line[2:]).strip()] = []
+            shown.setdefault(command := re.sub(r"\s+", " ", line[2:]).strip(), [])
         elif line:
             shown[command].append(line)
     return shown
