@@ -21,7 +21,7 @@ from kws.words import negatives
 from kws.words.report import write_report
 from kws.words.speak import CLIPS
 from kws.words.stages import Workshop, check_hours
-from kws.words.takes import read_takes
+from kws.words.takes import Takes, read_takes
 from kws.words.words import read_words, warnings_of
 
 FA_PER_HOUR = 0.5
@@ -78,17 +78,17 @@ def new(
     lexicon = {w for u in found for w in u.text.lower().split() if w.isascii() and w.replace("'", "").isalpha()}
     for warning in warnings_of(asked, lexicon, language):
         print(f"note: {warning}")
-    sounds, numbers, faults = read_takes(Path(takes), [w.label for w in asked]) if takes else ([], [], [])
+    given, faults = read_takes(Path(takes), [w.label for w in asked]) if takes else (Takes(), [])
     for fault in faults:
         print(f"note: {fault}")
     workers = workers or cores()
-    shop = Workshop(output / "work", asked, (sounds, numbers), train, held, language, seed, workers, steps, clips)
+    shop = Workshop(output / "work", asked, given, train, held, language, seed, workers, steps, clips)
     shop.begin()
     started = time.monotonic()
     spoken_before = shop.folder / "spoken-000.npz"
     print(
-        f"{len(asked)} word{'s' * (len(asked) > 1)}, {len(sounds)} takes, {negatives.hours(train):.1f} h of speech to "
-        f"train on and {negatives.hours(held):.1f} h to calibrate on; "
+        f"{len(asked)} word{'s' * (len(asked) > 1)}, {len(given.sounds)} takes, {negatives.hours(train):.1f} h of "
+        f"speech to train on and {negatives.hours(held):.1f} h to calibrate on; "
         + ("going on" if spoken_before.is_file() else f"about {_minutes(shop):.0f} minutes on {workers} cores")
     )
     spoken = shop.speak()

@@ -153,7 +153,10 @@ def measured(
             shutil.rmtree(folder / "takes" / word, ignore_errors=True)
             (folder / "takes" / word).mkdir(parents=True)
             for path in clips[word].takes[:takes]:
-                shutil.copy(path, folder / "takes" / word)
+                clip = read_int16(path, SAMPLE_RATE)
+                around = np.round(np.random.default_rng(0).normal(0, FAINT, SAMPLE_RATE // 2)).astype(np.int16)
+                take = np.concatenate([around, clip, around])
+                soundfile.write(folder / "takes" / word / path.with_suffix(".wav").name, take, SAMPLE_RATE)
         began, worked = time.perf_counter(), sum(os.times()[:4])
         speech = [options.data / "speech" / f"{part}.csv" for part in ("train", "calibrate")]
         new(group, folder, takes=given, negative_places=speech, language=options.language, seed=seed,

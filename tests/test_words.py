@@ -20,7 +20,7 @@ from kws.speech import kokoro  # noqa: E402
 from kws.speech.phonemes import from_ipa, phonemes  # noqa: E402
 from kws.words import negatives, speak  # noqa: E402
 from kws.words.features import FRAME_LENGTH, Embedder, new_spotter  # noqa: E402
-from kws.words.learn import LANES, LENGTH, MODEL, WINDOW, Scenes, learn, scene_loss  # noqa: E402
+from kws.words.learn import LANES, LENGTH, MODEL, WINDOW, Scenes, heard, learn, scene_loss  # noqa: E402
 from kws.words.mixing import AFTER, SAMPLE_RATE, Mixer  # noqa: E402
 from kws.words.takes import read_takes  # noqa: E402
 from kws.words.words import read_words, warnings_of  # noqa: E402
@@ -203,6 +203,9 @@ def test_a_planted_pattern_is_learned_and_nothing_else() -> None:
         logits, _ = head(torch.from_numpy(fresh.embeddings), torch.zeros(100, head.state_size))
     scores = (logits[..., 1] - logits[..., 0])[:, 17 : 17 + WINDOW].amax(1).numpy()
     assert np.median(scores[fresh.labels == 1]) > 2 > -2 > np.median(scores[fresh.labels == 0])
+    wrong = Scenes(fresh.embeddings, np.ones(100, np.int64), fresh.onsets, fresh.offsets)
+    posteriors = heard(spotter, wrong)
+    assert np.median(posteriors[fresh.labels == 1]) > 0.8 > 0.2 > np.median(posteriors[fresh.labels == 0])
 
 
 def test_speech_is_split_by_speaker(tmp_path: Path) -> None:
@@ -220,9 +223,11 @@ def test_takes_are_checked_and_the_bad_ones_named(tmp_path: Path) -> None:
     word[5000:11000] = 0.3 * np.sin(np.arange(6000) * 0.2)
     for name, samples in {"good": word, "loud": word * 10, "faint": word * 1e-4}.items():
         soundfile.write(tmp_path / f"{name}.wav", np.clip(samples + rng.normal(0, 1e-4, len(word)), -1, 1), SAMPLE_RATE)
-    sounds, numbers, faults = read_takes(tmp_path, ["jarvis"])
-    assert numbers == [0]
-    assert 6000 <= len(sounds[0]) < 9000
-    assert [fault.split("/")[-1].split(".")[0] for fault in faults] == ["faint", "loud"]
+    (tmp_path / "no audio.wav").write_text("none")
+    takes, faults = read_takes(tmp_path, ["jarvis"])
+    assert takes.labels == [0]
+    assert takes.paths == [tmp_path / "good.wav"]
+    assert 6000 <= len(takes.sounds[0]) < 9000
+    assert [fault.split("/")[-1].split(".")[0] for fault in faults] == ["faint", "loud", "no audio"]
     with pytest.raises(KwsError, match="kws record"):
         read_takes(tmp_path / "none", ["jarvis"])

@@ -132,15 +132,28 @@ def scene_loss(logits: Tensor, scenes: Scenes) -> Tensor:
     behind it, and every frame of a scene without a word, by the first label.
     """
     frames = torch.arange(logits.shape[1])[None]
-    labels = torch.from_numpy(scenes.labels)
     ends = torch.from_numpy(scenes.offsets)[:, None]
-    is_word = (labels > 0)[:, None]
-    first = ends.floor() - 1
-    window = (frames >= first) & (frames < first + WINDOW) & is_word
+    is_word = torch.from_numpy(scenes.labels > 0)[:, None]
     free = (frames >= ends - FREE_BEFORE) & (frames < ends + WINDOW + FREE_AFTER) & is_word
-    log_posteriors = logits.log_softmax(-1)
-    outside = ~(window | free)
-    surprise = -(log_posteriors[..., 0] * outside).sum(1) / outside.sum(1).clamp_min(1)
-    pooled = logits.masked_fill(~window[..., None], -1e4).logsumexp(1).log_softmax(-1)
-    missed = -pooled.gather(1, labels[:, None])[:, 0] * is_word[:, 0]
+    outside = ~free
+    surprise = -(logits.log_softmax(-1)[..., 0] * outside).sum(1) / outside.sum(1).clamp_min(1)
+    missed = -_of_the_words(logits, scenes) * is_word[:, 0]
     return surprise.mean() + missed.sum() / is_word.sum().clamp_min(1)
+
+
+def _of_the_words(logits: Tensor, scenes: Scenes) -> Tensor:
+    """The log posterior `[N]` of each scene's label, pooled over the window at the end of its word."""
+    frames = torch.arange(logits.shape[1])[None]
+    first = torch.from_numpy(scenes.offsets)[:, None].floor() - 1
+    window = (frames >= first) & (frames < first + WINDOW)
+    pooled = logits.masked_fill(~window[..., None], -1e4).logsumexp(1).log_softmax(-1)
+    return pooled.gather(1, torch.from_numpy(scenes.labels)[:, None])[:, 0]
+
+
+@torch.inference_mode()
+def heard(spotter: KeywordSpotter, scenes: Scenes) -> Float64:
+    """The posterior that `spotter` gives the word of each scene at its end, float64 `[N]`."""
+    head = Serial(*list(spotter.classifier.children())[1:])
+    x = torch.from_numpy(scenes.embeddings)
+    logits, _ = head(x, x.new_zeros(len(x), head.state_size))
+    return np.asarray(_of_the_words(logits, scenes).exp().double().numpy())

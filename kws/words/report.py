@@ -46,7 +46,7 @@ def write_report(
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(", ".join(shop.labels))}</title>
 <style>{STYLE}</style><h1>{html.escape(", ".join(shop.labels))}</h1>
 <table><tr><th>word</th><th>said as</th></tr>{words}</table>
-<p>{len(shop.takes[0])} takes, {negatives.hours(shop.train):.1f} h of other speech to learn from.</p>
+<p>{len(shop.takes.sounds)} takes, {negatives.hours(shop.train):.1f} h of other speech to learn from.</p>
 <h2>What it promises</h2>
 <table><tr><th>false alarms an hour</th><th>seen</th><th>misses</th><th>thresholds</th></tr>{rows}</table>
 {_curve(points)}<h2>What it was told</h2>{_listen(shop, spoken)}

@@ -22,8 +22,8 @@ from kws.system.progress import Stage
 from kws.words import negatives, speak
 from kws.words.features import read_spoken
 from kws.words.held_out import write_held_out
-from kws.words.learn import Scenes, learn
-from kws.words.takes import write_takes
+from kws.words.learn import Scenes, heard, learn
+from kws.words.takes import SCENES, Takes, write_takes
 from kws.words.words import Word, voice_of
 
 FORMAT, CACHE_FORMAT = 3, 2
@@ -33,6 +33,7 @@ HELD_OUT_CLIPS = 60  # of a word
 TALK_FILES = 60  # of real speech, that stand beside the words
 HEARD_SHARE = 3  # one shard of speech in so many is also trained on through rooms and noise
 STEPS, STEPS_PER_WORD = 1600, 200
+CHECK_STEPS, CHECK_LEAST = 400, 0.05  # before takes are heard; posterior of its word that a take must have
 CACHE = Path("~/.cache/kws/embeddings")
 
 
@@ -42,7 +43,7 @@ class Workshop:
 
     folder: Path
     words: Sequence[Word]
-    takes: tuple[list[Any], list[int]]
+    takes: Takes
     train: Sequence[Utterance]
     calibrate: Sequence[Utterance]
     language: str
@@ -59,7 +60,7 @@ class Workshop:
     def begin(self) -> None:
         """Make the folder, and empty it of the work for other words or options."""
         asked = [FORMAT, [asdict(w) for w in self.words], self.language, self.seed, self.steps, self.clips]
-        asked += [[len(take) for take in self.takes[0]], [str(u.path) for u in (*self.train, *self.calibrate)]]
+        asked += [[len(take) for take in self.takes.sounds], [str(u.path) for u in (*self.train, *self.calibrate)]]
         key = hashlib.sha256(json.dumps(asked).encode(errors="surrogateescape")).hexdigest()
         mark = self.folder / "asked"
         if mark.is_file() and mark.read_text() != key:
@@ -96,10 +97,9 @@ class Workshop:
         held = [path for i, path in enumerate(spoken) if i % HELD_OUT_SHARD == HELD_OUT_SHARD - 1]
         kept = [path for path in spoken if path not in held]
         sources = list(kept)
-        sounds, numbers = self.takes
-        if sounds:
+        if self.takes.sounds:
             sources.append(self.folder / "takes.npz")
-            write_takes(sounds, numbers, sources[-1])
+            write_takes(self.takes, sources[-1])
         paths = [path.with_name(f"scenes-{path.name}") for path in sources]
         shards = [
             {"scenes": str(sources[i]), "talk": self.talk, "path": str(paths[i]),
@@ -112,7 +112,7 @@ class Workshop:
         if not recordings.is_dir():
             write_held_out(held, self.labels, recordings, HELD_OUT_CLIPS, self.seed)
         scenes = [Scenes.cut(**np.load(path)) for path in paths]
-        taken = scenes.pop() if sounds else None
+        taken = scenes.pop() if self.takes.sounds else None
         return Scenes.joined(scenes), taken, recordings
 
     def hear(self) -> tuple[Any, Any]:
@@ -140,16 +140,30 @@ class Workshop:
         """The checkpoint of the spotter."""
         path = self.folder / "learned.safetensors"
         if not path.is_file():
+            if takes:
+                takes = self._that_sound_right(scenes, takes, speech, free)
             with Stage("learning", self.steps, "step") as stage:
                 spotter = learn(self.labels, scenes, takes, speech, free, self.steps, self.seed, stage.advance)
             save_checkpoint(path, spotter)
         return path
 
+    def _that_sound_right(self, scenes: Scenes, takes: Scenes, speech: Any, free: Any) -> Scenes:
+        """The takes that what was learned from text alone hears; the others are named. Raises `KwsError` for none."""
+        with Stage("listening to the takes", CHECK_STEPS, "step") as stage:
+            spotter = learn(self.labels, scenes, None, speech, free, CHECK_STEPS, self.seed, stage.advance)
+        sure = heard(spotter, takes).reshape(-1, SCENES).mean(axis=1) >= CHECK_LEAST
+        for number in np.flatnonzero(~sure):
+            label = self.labels[self.takes.labels[number]]
+            print(f"note: {self.takes.paths[number]} does not sound like {label!r}; it is left out")
+        if not sure.any():
+            raise KwsError(f"none of the takes sounds like {', '.join(self.labels)}; record them again: kws record")
+        return takes.of(np.repeat(sure, SCENES))
+
     def export(self, checkpoint: Path, target: Path) -> None:
         """The spotter as an ONNX file without thresholds."""
         spotter, _ = load_checkpoint(checkpoint)
         card = {"words": {word.label: word.ipa for word in self.words}, "language": self.language,
-                "takes": len(self.takes[0]), "speech_hours": round(negatives.hours(self.train), 2),
+                "takes": len(self.takes.sounds), "speech_hours": round(negatives.hours(self.train), 2),
                 "licence": "Apache-2.0", "clip_length": 16000}  # fmt: skip
         export_onnx(spotter, target, card=card)
 
