@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +94,34 @@ def test_bad_files_do_not_stop_the_others(tmp_path: Path, model: str) -> None:
         assert name in line
 
 
+@pytest.mark.parametrize("ending", ["flac", "wav", "ogg", "aiff", "w64"])
+def test_what_a_cut_file_still_holds_is_heard(tmp_path: Path, model: str, ending: str) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"cut.{ending}"
+    soundfile.write(path, np.concatenate([say("y"), 0.01 * rng.standard_normal(160_000)]), 16000)
+    path.write_bytes(path.read_bytes()[: int(0.7 * path.stat().st_size)])
+    done = spot(path, "--model", model)
+    assert done.returncode == 1
+    assert [line.split("\t")[3] for line in done.stdout.decode().splitlines()] == ["yes"]
+    assert re.fullmatch(rf"error: {path} is (truncated|damaged).*\n", done.stderr.decode())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("ending", ["flac", "wav", "ogg"])
+def test_a_file_through_a_pipe_is_known_by_its_first_bytes(tmp_path: Path, model: str, ending: str) -> None:
+    soundfile.write(tmp_path / f"y.{ending}", say("y"), 16000)
+    content = (tmp_path / f"y.{ending}").read_bytes()
+    on_stdin = spot("-", "--model", model, stdin=content)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(content))
+    writer.start()
+    named = spot(tmp_path / "pipe", "--model", model)
+    writer.join()
+    for done in (on_stdin, named):
+        assert done.returncode == 0, done.stderr
+        assert [line.split("\t")[3] for line in done.stdout.decode().splitlines()] == ["yes"]
+
+
 def test_samples_beyond_the_scale_are_named_with_their_file(
     tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -106,7 +137,7 @@ def test_errors_of_use(tmp_path: Path, model: str) -> None:
     assert b"no.onnx is not a file" in missing.stderr
     assert b"--channels is 0" in spot("-", "--model", model, "--channels", 0).stderr
     assert b"--rate tells" in spot("x.wav", "--model", model, "--rate", 8000).stderr
-    assert b"sample rate of 0 Hz" in spot("-", "--model", model, "--rate", 0).stderr
+    assert b"--rate is 0" in spot("-", "--model", model, "--rate", 0).stderr
 
 
 def test_an_uncalibrated_model_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 from kws.apps.typed import TypedSpotter, typed_spotter
-from kws.audio.files import AudioError, blocks, raw_blocks
+from kws.audio.files import RATES, AudioError, blocks, piped_blocks
 from kws.errors import KwsError, between
 from kws.runtime.detector import Detection
 from kws.runtime.shipped import DEFAULT
 from kws.streaming import SpotterModel, StreamingSpotter
 from kws.system.arrays import Float32
 
+MOST_CHANNELS = 1024  # soundfile's limit
 EPILOG = "A line is: file, start and end in seconds, keyword, score. Exit status 1 if a file could not be read."
 
 
@@ -67,16 +70,25 @@ def _arguments(given: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _detections(spotter: StreamingSpotter | TypedSpotter, audio: Iterator[Float32]) -> Iterator[Detection]:
+    """What is detected in a file; damage is raised after what was heard before it."""
     spotter.reset()
-    for block in audio:
-        yield from spotter.feed(block)
+    damage = None
+    try:
+        for block in audio:
+            yield from spotter.feed(block)
+    except AudioError as error:
+        damage = error
     yield from spotter.flush()
+    if damage:
+        raise damage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws spot`: the exit status."""
     options = _arguments(arguments)
-    between("--channels", options.channels, 1)
+    between("--channels", options.channels, 1, MOST_CHANNELS)
+    if options.rate is not None:
+        between("--rate", options.rate, *RATES)
     if options.rate is not None and "-" not in options.files:
         raise KwsError("--rate tells the rate of raw audio on standard input (-); files tell their own")
     spotter = load_spotter(options)
@@ -85,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for file in options.files:
         if file == "-":
-            audio = raw_blocks(sys.stdin.buffer, rate, options.channels, model.sample_rate)
+            if sys.stdin is None:
+                raise KwsError("standard input is closed; give it audio or name a file")
+            audio = piped_blocks(cast(io.BufferedReader, sys.stdin.buffer), rate, options.channels, model.sample_rate)
         else:
             audio = blocks(file, model.sample_rate)
         try:

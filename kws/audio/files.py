@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -17,6 +18,11 @@ from kws.errors import KwsError
 from kws.system.arrays import Float32
 
 BLOCK_SECONDS = 10.0
+RATES = (1000, 384_000)  # Hz, at least and at most
+MOST_NUMBERS = 1 << 24  # in a block, of all channels together
+MOST_PIPED = 4_000_000_000  # bytes
+CONTAINERS = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"ID3")
+LONGEST_OGG_PAGE, OGG_LAST = 65_307, 4  # bytes; the flag of a stream's last page (RFC 3533)
 SIZE_LEFT_OPEN = 0x7FFFF000  # a RIFF size from here on, or 0, was written by a program that could not fill it in
 
 
@@ -44,9 +50,21 @@ def duration(path: str | Path) -> float:
         return float(sound.frames / sound.samplerate)
 
 
-def rest_of(sound: soundfile.SoundFile, path: str | Path, sample_rate: int) -> Iterator[Float32]:
+def rest_of(sound: Sound, path: str | Path, sample_rate: int) -> Iterator[Float32]:
     """What `open_audio` opened, from where it stands, in blocks as from `blocks`; errors as from there."""
     yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
+
+
+def piped_blocks(stream: io.BufferedReader, rate: int, channels: int, sample_rate: int) -> Iterator[Float32]:
+    """Standard input in mono blocks float32 `[n]` at `sample_rate` Hz: a file, known by its first bytes, or raw PCM.
+
+    `rate` and `channels` are those of raw PCM; errors as from `blocks` and `raw_blocks`.
+    """
+    if stream.peek(4).startswith(CONTAINERS):
+        with open_audio("-", spooled(stream, "-")) as sound:
+            yield from rest_of(sound, "-", sample_rate)
+    else:
+        yield from raw_blocks(stream, rate, channels, sample_rate)
 
 
 def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> Iterator[Float32]:
@@ -64,28 +82,83 @@ def _resampled(parts: Iterator[Float32], rate: int, sample_rate: int) -> Iterato
     yield resampler.flush()
 
 
-def open_audio(path: str | Path, file: BinaryIO | None = None) -> soundfile.SoundFile:
+class Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """An open audio file; `cut_off` says what is missing at its end by what its header declares, or is empty."""
+
+    cut_off = ""
+
+
+def open_audio(path: str | Path, file: BinaryIO | None = None) -> Sound:
     """An audio file at its start. file: its bytes, where `path` is only what errors call them; it can seek.
 
-    Raises `AudioError` if it is missing, empty, truncated by its header, or not audio.
+    A pipe is read to its end first. Raises `AudioError` if it is missing, empty, not audio, or of a rate outside 1 to
+    384 kHz.
     """
-    if file is None and not Path(path).is_file():
-        raise AudioError(f"{path} is a folder, not an audio file" if Path(path).is_dir() else f"{path} does not exist")
+    if file is None:
+        if not Path(path).exists():
+            raise AudioError(f"{path} does not exist")
+        if Path(path).is_dir():
+            raise AudioError(f"{path} is a folder, not an audio file")
     try:
+        if file is None and not Path(path).is_file():
+            with open(path, "rb") as pipe:
+                file = spooled(pipe, path)
         with nullcontext(file) if file is not None else open(path, "rb") as opened:
-            header, size = opened.read(12), opened.seek(0, io.SEEK_END)
+            size = opened.seek(0, io.SEEK_END)
+            cut_off = _cut_off(opened, size)
             opened.seek(0)
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror or error}") from error
     if not size:
         raise AudioError(f"{path} is empty")
-    declared = int.from_bytes(header[4:8], "little")
-    if header[:4] == b"RIFF" and size - 7 < declared < SIZE_LEFT_OPEN:  # a pad byte may be missing
-        raise AudioError(f"{path} is truncated: it has {size} bytes of {declared + 8}")
     try:
-        return soundfile.SoundFile(_for_soundfile(path) if file is None else file)
+        sound = Sound(_for_soundfile(path) if file is None else file)
     except (soundfile.SoundFileError, OSError) as error:
-        raise AudioError(f"{path} cannot be read as audio ({_reason(error)})") from error
+        what = f"is truncated: {cut_off}" if cut_off else f"cannot be read as audio ({_reason(error)})"
+        raise AudioError(f"{path} {what}") from error
+    if not RATES[0] <= sound.samplerate <= RATES[1]:
+        sound.close()
+        raise AudioError(f"{path} says that its rate is {sound.samplerate} Hz; it must be {RATES[0]} to {RATES[1]}")
+    sound.cut_off = cut_off
+    return sound
+
+
+def spooled(stream: BinaryIO, path: str | Path) -> BinaryIO:
+    """All that a pipe gives, as a file that can seek. Raises `AudioError` beyond 4 GB."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    while data := stream.read(1 << 20):
+        file.write(data)
+        if file.tell() > MOST_PIPED:
+            raise AudioError(f"{path} gives more than {MOST_PIPED / 1e9:g} GB of audio; save it to a file")
+    file.seek(0)
+    return file
+
+
+def _cut_off(file: BinaryIO, size: int) -> str:
+    """What a file of `size` bytes lacks by what its format declares; empty for nothing, or where that can't be told."""
+    file.seek(0)
+    header, declared = file.read(28), 0
+
+    def number(start: int, end: int, order: Literal["little", "big"] = "little") -> int:
+        return int.from_bytes(header[start:end], order)
+
+    if header[:4] == b"RIFF" and number(4, 8) < SIZE_LEFT_OPEN:
+        declared = number(4, 8) + 8
+    elif header[:4] == b"RF64":
+        declared = number(20, 28) + 8
+    elif header[:4] == b"riff":  # Wave64
+        declared = number(16, 24)
+    elif header[:4] == b"FORM":  # AIFF
+        declared = number(4, 8, "big") + 8
+    elif header[:4] == b".snd" and header[8:12] != b"\xff\xff\xff\xff":  # AU
+        declared = number(4, 8, "big") + number(8, 12, "big")
+    elif header[:4] == b"OggS":
+        file.seek(max(0, size - LONGEST_OGG_PAGE))
+        tail = file.read()
+        page = tail[tail.rfind(b"OggS") :]
+        whole = len(page) >= 27 and 27 + page[26] + sum(page[27 : 27 + page[26]]) <= len(page)
+        return "" if whole and page[5] & OGG_LAST else "it ends before its last page"
+    return f"it has {size} bytes of {declared}" if declared > size + 1 else ""  # a pad byte may be missing
 
 
 def _for_soundfile(path: str | Path) -> str | bytes:
@@ -93,23 +166,28 @@ def _for_soundfile(path: str | Path) -> str | bytes:
     return str(path) if os.name == "nt" else os.fsencode(path)
 
 
-def _read(sound: soundfile.SoundFile, path: str | Path) -> Iterator[Float32]:
-    """The rest of an open file in mono blocks, each checked."""
-    if not sound.frames:
+def _read(sound: Sound, path: str | Path) -> Iterator[Float32]:
+    """The rest of an open file in mono blocks, each checked; what is damaged or missing is told after what is not."""
+    if not sound.frames and not sound.cut_off:
         raise AudioError(f"{path} holds no samples")
-    received = 0
-    while received < sound.frames:
+    received, damage = 0, ""
+    most = min(round(BLOCK_SECONDS * sound.samplerate), MOST_NUMBERS // sound.channels)
+    while received < sound.frames and not damage:
+        space = np.full((min(most, sound.frames - received), sound.channels), np.nan, np.float32)
         try:
-            block = sound.read(round(BLOCK_SECONDS * sound.samplerate), dtype="float32", always_2d=True)
+            block = sound.read(dtype="float32", always_2d=True, out=space)
         except soundfile.SoundFileError as error:
-            seconds = received / sound.samplerate
-            raise AudioError(f"{path} is damaged after {seconds:.2f} s ({_reason(error)})") from error
+            block = space[: np.isfinite(space).all(axis=1).sum()]  # what was read before it failed
+            seconds = (received + len(block)) / sound.samplerate
+            damage = f"is damaged after {seconds:.2f} s ({_reason(error)})"
         if not len(block):
-            raise AudioError(f"{path} is truncated: it has {received} samples of {sound.frames}")
+            damage = damage or f"is truncated: it has {received} samples of {sound.frames}"
         if not np.isfinite(block).all():
             raise AudioError(f"{path} holds samples that are not finite (NaN or infinity)")
         received += len(block)
         yield block[:, 0] if sound.channels == 1 else block.mean(axis=1)
+    if damage or sound.cut_off:
+        raise AudioError(f"{path} {damage or f'is truncated: {sound.cut_off}'}")
 
 
 def _read_raw(stream: BinaryIO, channels: int) -> Iterator[Float32]:
