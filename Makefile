@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train models mic bench fuzz wheel wheels docs clean
+.PHONY: help demo test lint train models mic bench fuzz wheel wheels docs release clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ $(VENV)/.docs: pyproject.toml
 
 docs: $(VENV)/.docs ## the documentation site, into site/
 	$(PY) scripts/make_docs.py
+
+release: $(VENV)/.dev ## the sdist, every wheel and the npm package into dist/, checked; nothing is uploaded
+	$(PY) -m pip install --quiet 'twine>=6' 'build>=1.2'
+	$(PY) scripts/release.py $(ARGS)
 
 clean: ## remove what was made here: .venv, runs, caches
 	rm -rf $(VENV) runs multirun .cache dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
