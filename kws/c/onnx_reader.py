@@ -71,7 +71,7 @@ def _model(content: memoryview) -> Graph:
             entry = {inner: _text(part) for inner, part in _fields(_bytes(value))}
             try:
                 graph.metadata[entry.get(1, "")] = json.loads(entry.get(2, ""))
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, RecursionError):
                 graph.metadata[entry.get(1, "")] = entry.get(2, "")
     if not graph.nodes:
         raise KwsError("it holds no graph")

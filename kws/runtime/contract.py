@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from unicodedata import category
 
 from kws.config import FrontendConfig, keywords_of
 from kws.runtime.detector import Detector, DetectorConfig
@@ -16,8 +17,9 @@ from kws.runtime.operating_points import OperatingPoint
 FORMAT, OLDEST_FORMAT = 2, 1  # what is written, and the oldest that is read
 KINDS = ("commands", "phonemes")  # keywords; phonemes of which typed words are made (kws.runtime.phrases)
 MOST_POINTS = 100
-MOST_LABELS, LONGEST_LABEL = 10_000, 200  # characters
+MOST_LABELS, LONGEST_LABEL = 10_000, 64  # characters
 MOST_SAMPLES = 1 << 24
+LONGEST_FAULT = 300  # characters, for it may show what a stranger wrote
 SIZES = {  # whole numbers, at least and at most
     "sample_rate": (1000, 768_000),
     "hop_length": (1, MOST_SAMPLES),
@@ -43,6 +45,11 @@ KEYS = ("labels", *SIZES, "frontend", "detector")
 
 def contradiction(metadata: Mapping[str, Any]) -> str | None:
     """What is wrong with the metadata of a file, each value read from JSON; None: nothing."""
+    what = _fault(metadata)
+    return f"{what[:LONGEST_FAULT]}..." if what and len(what) > LONGEST_FAULT else what
+
+
+def _fault(metadata: Mapping[str, Any]) -> str | None:
     if "kws_format" not in metadata:
         return "its metadata has no kws_format; export it with kws export"
     if type(form := metadata["kws_format"]) is not int or not OLDEST_FORMAT <= form <= FORMAT:
@@ -66,8 +73,8 @@ def _labels(labels: Any) -> str | None:
     if len(labels) > MOST_LABELS:
         return f"labels are {len(labels)}; there may be at most {MOST_LABELS}"
     for label in labels:
-        if not 0 < len(label) <= LONGEST_LABEL or any(ord(character) < 32 for character in label):
-            return f"labels holds {label[:LONGEST_LABEL]!r}, which is empty, too long or holds a control character"
+        if not 0 < len(label) <= LONGEST_LABEL or any(c in "/\\" or category(c).startswith("C") for c in label):
+            return f"labels holds {label!r}, which is empty, too long, or holds a slash or a control character"
     return None
 
 

@@ -53,7 +53,7 @@ def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, di
     for key, text in session.get_modelmeta().custom_metadata_map.items():
         try:
             metadata[key] = json.loads(text)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             metadata[key] = text  # not ours
     if what := contradiction(metadata):
         raise not_ours(path, what)

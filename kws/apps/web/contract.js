@@ -6,7 +6,7 @@ export const FORMAT = 2; // what is written
 export const OLDEST_FORMAT = 1; // that is read
 const KINDS = ["commands"];
 const MOST_POINTS = 100;
-const [MOST_LABELS, LONGEST_LABEL, MOST_SAMPLES, LONGEST_MS, MOST_BIAS] = [10000, 200, 2 ** 24, 60000, 600];
+const [MOST_LABELS, LONGEST_LABEL, MOST_SAMPLES, LONGEST_MS, MOST_BIAS] = [10000, 64, 2 ** 24, 60000, 600];
 const RATES = [1000, 768000];
 const LENGTHS = ["hop_length", "frame_length", "block_size", "clip_length", "state_size"];
 const SIZES = { sample_rate: RATES, ...Object.fromEntries(LENGTHS.map((key) => [key, [1, MOST_SAMPLES]])) };
@@ -93,8 +93,8 @@ function* labelFaults(labels) {
   if (!isList(labels) || new Set(labels).size < labels.length) yield "labels is not a list of different names";
   else if (labels.length < 2 || labels.length > MOST_LABELS || labels.every((label) => label.startsWith("_"))) {
     yield "labels must be a keyword and something else";
-  } else if (labels.some((label) => !label || [...label].length > LONGEST_LABEL || /[\u0000-\u001f]/.test(label))) {
-    yield "labels holds one that is empty, too long or holds a control character";
+  } else if (labels.some((label) => !label || [...label].length > LONGEST_LABEL || /[/\\]|\p{C}/u.test(label))) {
+    yield "labels holds one that is empty, too long or holds a slash or control character";
   }
 }
 
