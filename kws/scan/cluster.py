@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from kws.scan.processes import Event, PartProcess
 from kws.scan.scanner import Scanned, Settings, Tally
 from kws.scan.sources import Part, Source
 
+PATIENCE = 10.0  # s for a cluster to answer
 LOCAL = "local"  # an address: a cluster of this machine alone, for this scan
 
 
@@ -78,8 +80,11 @@ def _connected(address: str, workers: int | None) -> Iterator[Any]:
     if address == LOCAL:
         where = {"address": LOCAL, "num_cpus": workers, "include_dashboard": False}
     try:
+        host, colon, port = address.rpartition(":")
+        if colon and port.isdecimal() and "/" not in host:
+            socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()  # Ray would try for minutes
         ray.init(**where, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise KwsError(f"--ray {address}: no cluster answers there; docs/cluster.md says how to make one") from error
     try:
         logging.getLogger("ray.data").setLevel(logging.WARNING)
