@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -25,9 +26,16 @@ ray = pytest.importorskip("ray", reason="needs ray; pip install 'kws[scan]'")
 def cluster() -> object:
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0})
-    nodes = [made.add_node(**node) for _ in range(2)]
+    node = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False, "include_log_monitor": False}
+    made = Cluster()
+    try:
+        made.add_node(**{**node, "num_cpus": 0, "no_monitor": True})
+        nodes = [made.add_node(**node) for _ in range(2)]
+    except Exception as error:
+        made.shutdown()
+        if "timed out during startup" in str(error):  # after 30 s, which Ray has fixed
+            pytest.skip("this machine is too busy to start Ray")
+        raise
     yield made, nodes
     ray.shutdown()
     made.shutdown()
@@ -61,10 +69,10 @@ def test_what_a_cluster_cannot_do_is_one_sentence(tmp_path: Path, monkeypatch: p
     model = write_tiny(tmp_path / "tiny.onnx")
     write_archive(tmp_path / "in", 1)
     options = ["--output", tmp_path / "out", "--model", model, "--format", "jsonl"]
-    done = kws("scan", tmp_path / "in", *options, "--ray", f"127.0.0.1:{1}")
+    done = kws("scan", tmp_path / "in", *options, "--ray", "127.0.0.1:1")
     assert (done.returncode, done.stderr.count("error: ")) == (1, 1)
     assert "--ray 127.0.0.1:1: no cluster answers there" in done.stderr
     assert os.listdir(tmp_path / "out" / "files") == []
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(KwsError, match=r"--ray needs ray; pip install 'kws\[scan\]'"):
         next(scan_on_ray(Settings(str(model), ""), [], None, "auto"))
