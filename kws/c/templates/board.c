@@ -83,6 +83,8 @@ void reset(void) {
 
 static void on_detection(void *user, const kws_detection *detection) {
     (void)user;
+    (void)semihosting(4, @NAME@_labels[detection->label]);
+    print(" begins at millisecond ", (uint32_t)(detection->start * 1000u / @PREFIX@_SAMPLE_RATE));
     if (transfer(5, detections_file, detection, sizeof *detection) != 0u) {
         stop();
     }
