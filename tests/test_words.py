@@ -116,15 +116,13 @@ def test_the_encoder_keeps_the_contract_of_layers() -> None:
     )
 
 
-def test_the_same_voices_say_the_word_and_what_sounds_like_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_voices_say_the_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KWS_KOKORO", str(tmp_path))
     monkeypatch.setattr(kokoro, "PACKAGE", "no_such_package")
-    clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
-    assert clips == speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
+    clips = speak.plan(["jarvis"], "en", 0, 80)
+    assert clips == speak.plan(["jarvis"], "en", 0, 80)
     assert sum(clip["label"] == 0 for clip in clips) == speak.ESPEAK_TIMES * 80
-    texts = {clip["text"] for clip in clips if clip["label"] < 0}
-    assert {"arvis" in text or "jar" in text for text in texts} == {True, False}
-    assert not any("jarvis" in text for text in texts)
+    assert len({clip["voice"] for clip in clips}) > 250
     job = {"language": "en-us", "shards": [{"clips": clips[:4], "path": str(tmp_path / "spoken.npz")}]}
     speak.work(job, lambda n: None)
     with np.load(tmp_path / "spoken.npz") as spoken:
@@ -145,10 +143,10 @@ def test_few_voices_of_kokoro_become_many(tmp_path: Path, monkeypatch: pytest.Mo
     heard = [synthesiser.say("kəmpjˈuːɾɚ", kokoro.PREFIX + voice, 1.0) for voice in (one, f"{one}+{other}@0.3")]
     assert all(0.3 < len(samples) / SAMPLE_RATE < 1.5 for samples in heard)
     assert len(heard[0]) != len(heard[1])
-    clips = speak.plan(["jarvis"], ["jarvis"], "en", 0, 80)
+    clips = speak.plan(["jarvis"], "en", 0, 80)
     assert sum(clip["label"] == 0 for clip in clips) == 80
     assert all(clip["voice"].startswith(kokoro.PREFIX) for clip in clips)
-    told = speak.plan(["jarvis"], ["[[dZ'A@vIs]]"], "en", 0, 80)
+    told = speak.plan(["[[dZ'A@vIs]]"], "en", 0, 80)
     assert {clip["voice"].startswith(kokoro.PREFIX) for clip in told if clip["label"] == 0} == {False}
 
 

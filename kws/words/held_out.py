@@ -21,7 +21,12 @@ FILE = "held-out.wav"
 def write_held_out(spoken: Sequence[Path], keywords: Sequence[str], folder: Path, most: int, seed: int) -> int:
     """Put at most `most` scenes of each word of the files of clips into `folder`; how many there are."""
     mixer = Mixer(np.random.default_rng(seed), [])
-    clips = [clip for path in spoken for clip in zip(*read_spoken(path)[:2], strict=True)]
+    clips = [
+        (clip, label)
+        for path in spoken
+        for clip, label, repeat in zip(*read_spoken(path), strict=True)
+        for _ in range(int(repeat))
+    ]
     left = dict.fromkeys(range(len(keywords)), most)
     sounds, rows, start = [], [], 0
     for clip, label in clips:

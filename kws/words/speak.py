@@ -1,4 +1,4 @@
-"""The words and a little of what sounds like them, all spoken by the same synthetic voices."""
+"""The words, spoken by synthetic voices. What is none of them is real speech: spoken sound-alikes did harm."""
 
 from __future__ import annotations
 
@@ -12,35 +12,29 @@ from kws.audio.levels import saturated
 from kws.errors import DataError
 from kws.speech import kokoro
 from kws.speech.espeak import Espeak
-from kws.speech.sentences import holds
-from kws.speech.sound_alikes import sound_alikes
 from kws.speech.voices import voices_of
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_file
 
-CLIPS = (
-    100  # of each word by Kokoro; its voices are learned from alone where they are: espeak-ng's did harm beside them
-)
+# Of each word by Kokoro, whose voices are learned from alone where they are: beside them those of espeak-ng did harm.
+CLIPS = 100
 ESPEAK_TIMES = 4  # as many by espeak-ng where it is the only synthesiser, or is told phonemes, which Kokoro can't read
-SOUND_ALIKE_SHARE = 100  # a word is spoken so many times as often as each of its sound-alikes
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
 KOKORO_SCENES = 3  # of each of its clips, which take long
 Clip = dict[str, Any]  # label, text, voice, rate, pitch
 
 
-def plan(words: Sequence[str], said: Sequence[str], language: str, seed: int, count: int = CLIPS) -> list[Clip]:
-    """What is to be spoken: dictionaries of `label` (a number of `words`, or -1), `text`, `voice`, `rate`, `pitch`.
+def plan(said: Sequence[str], language: str, seed: int, count: int = CLIPS) -> list[Clip]:
+    """What is to be spoken: dictionaries of `label` (a number of `said`), `text`, `voice`, `rate`, `pitch`.
 
     `said`: how each word is written for espeak-ng (Kokoro can't read its `[[phonemes]]`); `count`: clips of each.
     """
     rng = np.random.default_rng(seed)
-    near = dict.fromkeys(text for word in words for text in sound_alikes(word) if not holds(text, words))
     clips: list[Clip] = []
     neural = kokoro.voices_of(language)
     for voices, times in ((voices_of(language), ESPEAK_TIMES * count), (neural, count)):
         texts = [(label, text, times) for label, text in enumerate(said)]
-        texts += [(-1, text, -(-times // SOUND_ALIKE_SHARE)) for text in near]
         mine = [text for text in texts if bool(neural and not text[1].startswith("[[")) == (voices is neural)]
         clips += _drawn(mine, voices, rng)
     names = sorted({str(clip["voice"]) for clip in clips})
@@ -81,7 +75,7 @@ def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
                 samples = neural.say(espeak.ipa(clip["text"]), voice, clip["rate"] / USUAL_RATE)
             else:
                 samples = espeak.say(clip["text"], clip["rate"], clip["pitch"], 50)
-            if not len(samples) and clip["label"] >= 0:
+            if not len(samples):
                 raise DataError(f"espeak-ng cannot say {clip['text']!r}; write it as it sounds, with --say")
             sounds.append(saturated(samples[: round(LONGEST * 16000)] * 32767))
             done(1)

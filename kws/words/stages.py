@@ -83,7 +83,7 @@ class Workshop:
 
     def speak(self) -> list[Path]:
         """Files of spoken clips, by voices."""
-        clips = speak.plan(self.labels, [word.said for word in self.words], self.language, self.seed, self.clips)
+        clips = speak.plan([word.said for word in self.words], self.language, self.seed, self.clips)
         size = min(SHARD_CLIPS, -(-len(clips) // HELD_OUT_SHARD))
         parts = [clips[i : i + size] for i in range(0, len(clips), size)]
         paths = [self.folder / f"spoken-{i:03d}.npz" for i in range(len(parts))]
