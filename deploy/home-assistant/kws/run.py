@@ -15,7 +15,7 @@ def command(options):
     arguments = ["kws", "serve", "--uri", f"tcp://0.0.0.0:{PORT}"]
     models = Path(options.get("models") or "/share/kws")
     models.mkdir(parents=True, exist_ok=True)
-    if any(models.glob("*.onnx")) or any(models.glob("*/*.onnx")):
+    if any(models.glob("*.onnx")) or any(models.glob("*/model.onnx")):
         arguments += ["--models", str(models)]
     else:
         print(f"{models} holds no model: the words that come with kws are served until the add-on is started again")

@@ -41,9 +41,9 @@ class Word(NamedTuple):
 
 
 class Catalogue:
-    """The words of `*.onnx` in a folder and in the folders within it.
+    """The words of `*.onnx` in a folder, and of `model.onnx` in the folders within it, as `kws new` writes it.
 
-    A model is called as its file, or, where that is `model.onnx` (as `kws new` writes it), as its folder. A word is
+    A model is called as its file, or, where that is `model.onnx`, as its folder. A word is
     called `MODEL.WORD`, or `WORD` alone where its model is called so too: names that no other model can change.
     """
 
@@ -61,7 +61,7 @@ class Catalogue:
         if not self.folder.is_dir():
             raise KwsError(f"--models {self.folder} is not a folder; name one that holds models (*.onnx)")
         found: dict[Path, tuple[tuple[int, int], Loaded | None]] = {}
-        for path in sorted([*self.folder.glob("*.onnx"), *self.folder.glob("*/*.onnx")], key=_order):
+        for path in sorted([*self.folder.glob("*.onnx"), *self.folder.glob("*/model.onnx")], key=_order):
             try:
                 status = path.stat()
             except OSError:  # gone since
