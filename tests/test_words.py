@@ -144,10 +144,17 @@ def test_few_voices_of_kokoro_become_many(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(0.3 < len(samples) / SAMPLE_RATE < 1.5 for samples in heard)
     assert len(heard[0]) != len(heard[1])
     clips = speak.plan(["jarvis"], "en", 0, 80)
-    assert sum(clip["label"] == 0 for clip in clips) == 80
-    assert all(clip["voice"].startswith(kokoro.PREFIX) for clip in clips)
+    assert sum(clip["voice"].startswith(kokoro.PREFIX) for clip in clips) == 80
+    assert len(clips) == 80 * (1 + speak.ESPEAK_TIMES)  # foreign voices are not learned from alone
     told = speak.plan(["[[dZ'A@vIs]]"], "en", 0, 80)
-    assert {clip["voice"].startswith(kokoro.PREFIX) for clip in told if clip["label"] == 0} == {False}
+    assert not any(clip["voice"].startswith(kokoro.PREFIX) for clip in told)
+    (tmp_path / "voices").mkdir()
+    for name in ("model.onnx", "voices/af_one.bin", "voices/am_two.bin", "voices/jm_three.bin"):
+        (tmp_path / name).touch()
+    native = {clip["voice"] for clip in speak.plan(["jarvis"], "en", 0, 80)}
+    assert native == {
+        kokoro.PREFIX + name for name in ("af_one", "am_two", *(f"af_one+am_two@{s}" for s in kokoro.SHARES))
+    }
 
 
 def test_a_scene_holds_its_clip_where_it_says() -> None:

@@ -56,6 +56,11 @@ def voices_of(language: str) -> list[str]:
     return [PREFIX + name for name in names]
 
 
+def is_native(voice: str, language: str) -> bool:
+    """Whether a voice of `voices_of` grew up with the language, rather than reads its phonemes."""
+    return voice.removeprefix(PREFIX)[0] in ACCENTS.get(language, "")
+
+
 def _model() -> str | bytes:
     """The model's file, or its content out of the package's parts. Raises `DataError` where a part is missing."""
     if (path := folder() / "model.onnx").is_file():

@@ -16,9 +16,9 @@ from kws.speech.voices import voices_of
 from kws.system.arrays import Int16
 from kws.system.atomic import whole_file
 
-# Of each word by Kokoro, whose voices are learned from alone where they are: beside them those of espeak-ng did harm.
-CLIPS = 100
-ESPEAK_TIMES = 4  # as many by espeak-ng where it is the only synthesiser, or is told phonemes, which Kokoro can't read
+CLIPS = 100  # of each word by Kokoro
+# As many by espeak-ng, but not beside native voices of Kokoro, where they did harm; beside foreign ones they helped.
+ESPEAK_TIMES = 4
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
 KOKORO_SCENES = 3  # of each of its clips, which take long
@@ -33,24 +33,25 @@ def plan(said: Sequence[str], language: str, seed: int, count: int = CLIPS) -> l
     rng = np.random.default_rng(seed)
     clips: list[Clip] = []
     neural = kokoro.voices_of(language)
-    for voices, times in ((voices_of(language), ESPEAK_TIMES * count), (neural, count)):
-        texts = [(label, text, times) for label, text in enumerate(said)]
-        mine = [text for text in texts if bool(neural and not text[1].startswith("[[")) == (voices is neural)]
-        clips += _drawn(mine, voices, rng)
+    native = any(kokoro.is_native(voice, language) for voice in neural)
+    for label, text in enumerate(said):
+        readable = neural if not text.startswith("[[") else []
+        clips += _drawn(label, text, count, readable, rng)
+        if not (native and readable):
+            clips += _drawn(label, text, ESPEAK_TIMES * count, voices_of(language), rng)
     names = sorted({str(clip["voice"]) for clip in clips})
     places = dict(zip(names, rng.permutation(len(names)).tolist(), strict=True))  # a part of the clips has all kinds
     return sorted(clips, key=lambda clip: places[str(clip["voice"])])
 
 
-def _drawn(texts: Sequence[tuple[int, str, int]], voices: Sequence[str], rng: np.random.Generator) -> list[Clip]:
-    """Each text so many times as it says, by voices in turn."""
+def _drawn(label: int, text: str, times: int, voices: Sequence[str], rng: np.random.Generator) -> list[Clip]:
+    """A text so many times by voices in turn; none without voices."""
     clips: list[Clip] = []
-    for label, text, times in texts:
-        order = rng.permutation(len(voices))
-        for number in range(times):
-            voice = voices[order[number % len(voices)]]
-            rate, pitch = int(rng.integers(*RATES)), int(rng.integers(*PITCHES))
-            clips.append({"label": label, "text": text, "voice": voice, "rate": rate, "pitch": pitch})
+    order = rng.permutation(len(voices))
+    for number in range(times if len(voices) else 0):
+        voice = voices[order[number % len(voices)]]
+        rate, pitch = int(rng.integers(*RATES)), int(rng.integers(*PITCHES))
+        clips.append({"label": label, "text": text, "voice": voice, "rate": rate, "pitch": pitch})
     return clips
 
 
