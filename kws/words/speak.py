@@ -17,8 +17,9 @@ from kws.system.arrays import Int16
 from kws.system.atomic import whole_file
 
 CLIPS = 100  # of each word by Kokoro
-# As many by espeak-ng, but not beside native voices of Kokoro, where they did harm; beside foreign ones they helped.
-ESPEAK_TIMES = 4
+ESPEAK_TIMES = 4  # as many by espeak-ng where it speaks alone
+# Beside native voices of Kokoro it did harm; beside foreign ones it helped, with half as many scenes as theirs.
+ESPEAK_BESIDE = 0.5
 RATES, USUAL_RATE, PITCHES = (80, 180), 150, (20, 81)  # words per minute; 0 .. 100
 LONGEST = 3.0  # s of a clip
 KOKORO_SCENES = 3  # of each of its clips, which take long
@@ -38,7 +39,8 @@ def plan(said: Sequence[str], language: str, seed: int, count: int = CLIPS) -> l
         readable = neural if not text.startswith("[[") else []
         clips += _drawn(label, text, count, readable, rng)
         if not (native and readable):
-            clips += _drawn(label, text, ESPEAK_TIMES * count, voices_of(language), rng)
+            times = round(count * (ESPEAK_BESIDE * KOKORO_SCENES if readable else ESPEAK_TIMES))
+            clips += _drawn(label, text, times, voices_of(language), rng)
     names = sorted({str(clip["voice"]) for clip in clips})
     places = dict(zip(names, rng.permutation(len(names)).tolist(), strict=True))  # a part of the clips has all kinds
     return sorted(clips, key=lambda clip: places[str(clip["voice"])])
