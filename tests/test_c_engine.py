@@ -373,7 +373,7 @@ def test_a_name_that_is_none_in_c_is_refused(tmp_path):
     assert not (tmp_path / "c").exists()
 
 
-def test_sanitizers_find_nothing_in_damaged_blocks(tmp_path):
+def test_sanitizers_find_nothing_in_damaged_blocks(tmp_path, exported_shape):
     """A few seconds of `make fuzz`."""
     if shutil.which("gcc") is None:
         pytest.skip("gcc is not installed")
@@ -383,7 +383,9 @@ def test_sanitizers_find_nothing_in_damaged_blocks(tmp_path):
     run(fuzz, tmp_path)
     for precision in ("float32", "int8"):
         (tmp_path / precision).write_bytes(make_block(read_weights(MODELS / "gsc12_tiny.onnx"), precision))
-    printed = run([tmp_path / "fuzz", "3", "1", "float32", "int8"], tmp_path)
+    pooled = read_weights(exported_shape("speech embedding")[1])
+    (tmp_path / "pooled").write_bytes(make_block(pooled, "int8"))
+    printed = run([tmp_path / "fuzz", "3", "1", "float32", "int8", "pooled"], tmp_path)
     assert int(printed.split()[0]) >= int(printed.split()[2]) > 0
 
 
