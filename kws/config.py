@@ -428,4 +428,5 @@ class TrainConfig:
     seed: int = 0
     init_from: str = ""  # a checkpoint to start from: same front end, model and labels
     resume: bool = False  # go on with run_dir, or with the newest unfinished run
+    overwrite: bool = False  # begin anew in a run_dir that holds a run
     run_dir: str = ""  # where checkpoints and logs go; empty: runs/<date>/<time>

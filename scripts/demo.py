@@ -40,7 +40,7 @@ def minute_of_speech(corpus, sample_rate, rng):
 
 def main() -> None:
     started = time.perf_counter()
-    run("train", "experiment=demo", f"run_dir={RUN_DIR}", *sys.argv[1:])
+    run("train", "experiment=demo", f"run_dir={RUN_DIR}", "overwrite=true", *sys.argv[1:])
     run("evaluate", f"model={RUN_DIR}/best.safetensors", "split=test", f"output={RUN_DIR}/best-test")
     run("export", f"{RUN_DIR}/best.safetensors")
 

@@ -118,7 +118,7 @@ def test_bfloat16_learns_too_says_no_more_and_is_gone_on_with(tones, tmp_path):
     assert len(printed.splitlines()) == EPOCHS + 2
     assert json.loads((tmp_path / "run" / "result.json").read_text())["validation_accuracy"] > 0.7
     error = fails(tones, tmp_path / "run", "resume=true", "trainer.precision=32-true")
-    assert "trainer.precision differs" in error
+    assert "trainer.precision was" in error
     assert "on cpu in bf16-mixed" in train(tones, tmp_path / "run", "resume=true")
 
 
@@ -209,7 +209,13 @@ def test_killed_and_resumed_ends_with_the_same_weights(tones, finished, tmp_path
 
 def test_resuming_with_other_options_is_refused(tones, finished):
     error = fails(tones, finished[0], "resume=true", "model.hidden_size=20")
-    assert "model.hidden_size differs" in error
+    assert "model.hidden_size was 16 and is 20 now" in error
+
+
+def test_a_run_that_is_there_is_not_overwritten(tones, finished):
+    before = (finished[0] / "best.safetensors").read_bytes()
+    assert "holds a run already; resume=true" in fails(tones, finished[0])
+    assert (finished[0] / "best.safetensors").read_bytes() == before
 
 
 def test_scores_are_adjusted_to_the_label_shares_of_evaluation(finished):

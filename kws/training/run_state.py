@@ -100,7 +100,9 @@ def saved_config(run_dir: Path) -> dict[str, Any] | None:
 def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
     for group in FIXED:
         then = before.get(group)
-        if then != now[group]:
-            keys = [key for key in now[group] if then.get(key) != now[group][key]] if isinstance(then, dict) else []
-            names = ", ".join(f"{group}.{key}" for key in keys) or group
-            raise KwsError(f"cannot resume {path}: {names} differs from the run that wrote it; start a new run_dir")
+        pairs = {group: (then, now[group])}
+        if isinstance(then, dict):
+            pairs = {f"{group}.{key}": (then.get(key), value) for key, value in now[group].items()}
+        changed = [f"{name} was {was!r} and is {value!r} now" for name, (was, value) in pairs.items() if was != value]
+        if changed:
+            raise KwsError(f"cannot resume {path}: {', '.join(changed)}; give it as it was, or start a new run_dir")
