@@ -23,7 +23,6 @@ from kws.config import MODELS, AugmentConfig, FrontendConfig, PhonemesConfig, Tr
 from kws.data import Corpus
 from kws.data.batches import TrainBatches
 from kws.data.speech import RunningSpeech
-from kws.encoder.train import train_encoder
 from kws.errors import KwsError
 from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.heard_false import false_alarms, misses_at
@@ -54,6 +53,8 @@ def train(config: TrainConfig) -> float:
     run_dir.mkdir(parents=True, exist_ok=True)
     with lost_processes():
         if isinstance(config.data, PhonemesConfig):
+            from kws.encoder.train import train_encoder  # what only an encoder needs is loaded for it alone
+
             return train_encoder(config, run_dir)
         return float(prepare(config, run_dir).train()["validation_accuracy"])
 

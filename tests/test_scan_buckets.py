@@ -107,7 +107,7 @@ def test_s3(bucket, tmp_path: Path) -> None:
     again = kws(
         "scan", "s3://archive/2024", "s3://archive/list.csv", "--output", tmp_path / "out", *options, "--resume"
     )
-    assert "5 of 5 files are finished" in again.stderr
+    assert "6 of 6 files are finished" in again.stderr
     patterns = {"2024/*.flac": 3, "**/*.wav": 1, "2024/?.flac": 1, "2024/**/long.*": 1}
     assert {pattern: len(list_sources([f"s3://archive/{pattern}"])) for pattern in patterns} == patterns
     for source, message in {

@@ -20,7 +20,7 @@ from typing import IO, Any
 from kws.errors import DiskFullError, KwsError
 from kws.scan.sources import Part
 from kws.scan.tables import Row, check_format, read_rows, write_rows
-from kws.system.atomic import FULL, write_whole
+from kws.system.atomic import write_whole
 
 FILES = {
     "path": "string",
@@ -105,10 +105,8 @@ class Results:
             if detections:
                 write_rows(self.folder / "detections" / name, detections, DETECTIONS)
             write_rows(self.folder / "files" / name, files, FILES)
-        except OSError as error:
-            if error.errno in FULL:
-                raise DiskFullError(f"no space is left for {self.folder}; free some and give --resume") from error
-            raise
+        except DiskFullError as error:
+            raise DiskFullError(f"{error} and give --resume") from error
 
     def rows(self, table: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
         """All rows of a table, those of other shards too, with constant memory."""
