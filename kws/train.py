@@ -35,7 +35,7 @@ from kws.training.device import autocast, best_precision, connect, lost_processe
 from kws.training.label_shares import next_adjustment
 from kws.training.loss import lane_loss
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
-from kws.training.run_files import BEST, LAST, RESULT
+from kws.training.run_files import BEST, LAST, LAST_STEP, RESULT
 from kws.training.run_log import RunLog
 from kws.training.run_state import Run, saved_config
 from kws.training.teacher import Teacher
@@ -47,7 +47,7 @@ FA_PER_HOUR = 1.0  # at which misses are counted
 def train(config: TrainConfig) -> float:
     """Train by `config` in Hydra's output folder; returns the best validation accuracy."""
     run_dir = entry.run_dir()
-    if not (config.resume or config.overwrite) and (run_dir / LAST).exists():
+    if not (config.resume or config.overwrite) and any((run_dir / name).exists() for name in (LAST, LAST_STEP)):
         remedy = "resume=true goes on with it, overwrite=true begins anew; or choose another run_dir"
         raise KwsError(f"{run_dir} holds a run already; {remedy}")
     run_dir.mkdir(parents=True, exist_ok=True)

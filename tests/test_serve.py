@@ -31,8 +31,8 @@ from wyoming.wake import Detect, Detection, NotDetected
 from kws import cli
 from kws.apps.wake.catalogue import Catalogue
 from kws.apps.wake.handler import LARGEST_EVENT, Service, WakeHandler
-from kws.apps.wake.pcm import Pcm
 from kws.apps.wake.serve import serve
+from kws.audio.pcm import Pcm
 from kws.errors import KwsError
 from kws.streaming import StreamingSpotter
 

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 from kws.apps.typed import TypedSpotter, typed_spotter
-from kws.audio.files import RATES, AudioError, blocks, piped_blocks
+from kws.audio.files import AudioError, blocks, piped_blocks
+from kws.audio.pcm import CHANNELS
+from kws.audio.resample import RATES
 from kws.errors import KwsError, between
 from kws.runtime.detector import Detection
 from kws.runtime.shipped import DEFAULT
 from kws.streaming import SpotterModel, StreamingSpotter
 from kws.system.arrays import Float32
 
-MOST_CHANNELS = 1024  # soundfile's limit
 EPILOG = "A line is: file, start and end in seconds, keyword, score. Exit status 1 if a file could not be read."
 
 
@@ -86,7 +87,7 @@ def _detections(spotter: StreamingSpotter | TypedSpotter, audio: Iterator[Float3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of `kws spot`: the exit status."""
     options = _arguments(arguments)
-    between("--channels", options.channels, 1, MOST_CHANNELS)
+    between("--channels", options.channels, *CHANNELS)
     if options.rate is not None:
         between("--rate", options.rate, *RATES)
     if options.rate is not None and "-" not in options.files:

@@ -13,12 +13,12 @@ from typing import BinaryIO, Literal
 import numpy as np
 import soundfile
 
-from kws.audio.resample import Resampler
+from kws.audio.pcm import Pcm
+from kws.audio.resample import RATES, Resampler
 from kws.errors import KwsError
 from kws.system.arrays import Float32
 
 BLOCK_SECONDS = 10.0
-RATES = (1000, 384_000)  # Hz, at least and at most
 MOST_NUMBERS = 1 << 24  # in a block, of all channels together
 MOST_PIPED = 4_000_000_000  # bytes
 CONTAINERS = (b"RIFF", b"RF64", b"riff", b"FORM", b"fLaC", b"OggS", b".snd", b"caff", b"ID3")
@@ -52,7 +52,10 @@ def duration(path: str | Path) -> float:
 
 def rest_of(sound: Sound, path: str | Path, sample_rate: int) -> Iterator[Float32]:
     """What `open_audio` opened, from where it stands, in blocks as from `blocks`; errors as from there."""
-    yield from _resampled(_read(sound, path), sound.samplerate, sample_rate)
+    resampler = Resampler(sound.samplerate, sample_rate)
+    for block in _read(sound, path):
+        yield resampler.process(block)
+    yield resampler.flush()
 
 
 def piped_blocks(stream: io.BufferedReader, rate: int, channels: int, sample_rate: int) -> Iterator[Float32]:
@@ -72,14 +75,14 @@ def raw_blocks(stream: BinaryIO, rate: int, channels: int, sample_rate: int) -> 
 
     `stream` holds `channels` interleaved channels at `rate` Hz. Raises `AudioError` if the stream ends within a sample.
     """
-    yield from _resampled(_read_raw(stream, channels), rate, sample_rate)
-
-
-def _resampled(parts: Iterator[Float32], rate: int, sample_rate: int) -> Iterator[Float32]:
-    resampler = Resampler(rate, sample_rate)
-    for part in parts:
-        yield resampler.process(part)
-    yield resampler.flush()
+    pcm = Pcm(rate, 2, channels, sample_rate)
+    read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
+    while data := read(1 << 16):
+        yield pcm.process(data)
+    if pcm.rest:
+        what = f"{len(pcm.rest)} bytes into a sample of {2 * channels}"
+        raise AudioError(f"raw audio ended {what}; check its format and --channels")
+    yield pcm.flush()
 
 
 class Sound(soundfile.SoundFile):  # type: ignore[misc]
@@ -188,19 +191,6 @@ def _read(sound: Sound, path: str | Path) -> Iterator[Float32]:
         yield block[:, 0] if sound.channels == 1 else block.mean(axis=1)
     if damage or sound.cut_off:
         raise AudioError(f"{path} {damage or f'is truncated: {sound.cut_off}'}")
-
-
-def _read_raw(stream: BinaryIO, channels: int) -> Iterator[Float32]:
-    width, rest = 2 * channels, b""
-    read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
-    while data := read(1 << 16):
-        data = rest + data
-        whole = len(data) - len(data) % width
-        rest = data[whole:]
-        pcm = np.frombuffer(data[:whole], "<i2").reshape(-1, channels)
-        yield pcm.astype(np.float32).mean(axis=1) * np.float32(1 / 32768)
-    if rest:
-        raise AudioError(f"raw audio ended {len(rest)} bytes into a sample of {width}; check its format and --channels")
 
 
 def _reason(error: Exception) -> str:

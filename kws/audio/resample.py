@@ -8,6 +8,7 @@ import soxr
 from kws.errors import KwsError
 from kws.system.arrays import Float32
 
+RATES = (1000, 384_000)  # Hz, at least and at most
 NONE: Float32 = np.zeros(0, np.float32)
 
 
@@ -20,10 +21,10 @@ class Resampler:
     """
 
     def __init__(self, rate_in: int, rate_out: int) -> None:
-        """Raises `ValueError` unless both rates are whole numbers of at least 1 Hz."""
+        """Raises `ValueError` unless both rates are whole numbers from 1000 to 384,000 Hz."""
         for rate in (rate_in, rate_out):
-            if int(rate) != rate or rate < 1:
-                raise KwsError(f"a sample rate of {rate} Hz cannot be converted; give a whole number above 0")
+            if int(rate) != rate or not RATES[0] <= rate <= RATES[1]:
+                raise KwsError(f"a sample rate of {rate} Hz is not a whole number from {RATES[0]} to {RATES[1]}")
         self.rate_in, self.rate_out = int(rate_in), int(rate_out)
         self.reset()
 

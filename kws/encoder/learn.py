@@ -22,6 +22,7 @@ from kws.model.spotter import KeywordSpotter
 from kws.speech.phonemes import BLANK, phonemes
 from kws.system.atomic import whole_file
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
+from kws.training.run_files import LAST_STEP
 
 CLIP = 1.0  # largest gradient norm
 EMBEDDING_SIZE = 96
@@ -85,7 +86,7 @@ def learn(
     learner.encoder.normalize.fit(torch.from_numpy(pieces.features[:: max(1, len(pieces.features) // 200_000)]).float())
     averaged = average_weights(learner, trainer.average_decay)
     optimizer = make_optimizer(learner, trainer)
-    kept, begun = folder / "last.pt", 0
+    kept, begun = folder / LAST_STEP, 0
     if kept.is_file():
         saved = torch.load(kept, weights_only=True)
         learner.load_state_dict(saved["learner"])

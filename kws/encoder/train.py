@@ -25,7 +25,7 @@ from kws.runtime.onnx_model import SpotterModel
 from kws.speech.phonemes import from_ipa, pronounce
 from kws.system.jobs import cores
 from kws.system.progress import Stage
-from kws.training.run_files import BEST, RESULT
+from kws.training.run_files import BEST, LAST_STEP, RESULT
 
 FA_PER_HOUR = 0.5  # of a typed word
 PROVISIONAL = [1.0]  # thresholds of typed words, until they are measured
@@ -58,7 +58,7 @@ def train_encoder(config: TrainConfig, run_dir: Path) -> float:
     learning = Options(steps, trainer.batch_size, options.embedding_weight)
     encoder = new_encoder(config.frontend, config.model)
     if not config.resume:
-        (run_dir / "last.pt").unlink(missing_ok=True)
+        (run_dir / LAST_STEP).unlink(missing_ok=True)
     print(f"{encoder.n_parameters:,} parameters, {len(heard.features) / 360_000:.1f} h, {steps} steps; {run_dir}")
     with Stage("learning", steps, "step") as stage:
         encoder = learn(encoder, heard, noise, run_dir, trainer, learning, config.seed, stage.advance)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from unicodedata import category
 
+from kws.audio.resample import RATES
 from kws.config import FrontendConfig, keywords_of
 from kws.runtime.detector import Detector, DetectorConfig
 from kws.runtime.operating_points import OperatingPoint
@@ -21,7 +22,7 @@ MOST_LABELS, LONGEST_LABEL = 10_000, 64  # characters
 MOST_SAMPLES = 1 << 24
 LONGEST_FAULT = 300  # characters, for it may show what a stranger wrote
 SIZES = {  # whole numbers, at least and at most
-    "sample_rate": (1000, 768_000),
+    "sample_rate": RATES,
     "hop_length": (1, MOST_SAMPLES),
     "frame_length": (1, MOST_SAMPLES),
     "block_size": (1, MOST_SAMPLES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 BEST, LAST = "best.safetensors", "last.safetensors"  # checkpoints: of the best and of the last epoch
+LAST_STEP = "last.pt"  # of an encoder, whose epochs are too long to lose
 METRICS, RESULT = "metrics.csv", "result.json"  # numbers of each epoch, and of the run when it is finished
 
 

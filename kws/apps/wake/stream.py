@@ -10,7 +10,7 @@ from wyoming.audio import AudioChunk
 
 from kws.apps.reactions import ClipSaver
 from kws.apps.wake.catalogue import Loaded, Word
-from kws.apps.wake.pcm import Pcm
+from kws.audio.pcm import Pcm
 from kws.runtime.detector import Detection
 from kws.streaming import StreamingSpotter
 from kws.system.arrays import Float32
@@ -62,9 +62,8 @@ class WakeStream:
             _, names = asked.setdefault(word.loaded.name, (word.loaded, {}))
             names.setdefault(word.keyword, []).append(name)
         self._ears = [_Ear(loaded, names, save) for loaded, names in asked.values()]
-        self._pcm: dict[
-            int, Pcm
-        ] = {}  # by the rate of a model; that of no model checks the format where no word is heard
+        # By the rate of a model; that of no model checks the format where no word is heard.
+        self._pcm: dict[int, Pcm] = {}
         self._format: tuple[int, int, int] | None = None
         self.heard_any = False
 

@@ -7,7 +7,7 @@ export const OLDEST_FORMAT = 1; // that is read
 const KINDS = ["commands"];
 const MOST_POINTS = 100;
 const [MOST_LABELS, LONGEST_LABEL, MOST_SAMPLES, LONGEST_MS, MOST_BIAS] = [10000, 64, 2 ** 24, 60000, 600];
-const RATES = [1000, 768000];
+const RATES = [1000, 384000];
 const LENGTHS = ["hop_length", "frame_length", "block_size", "clip_length", "state_size"];
 const SIZES = { sample_rate: RATES, ...Object.fromEntries(LENGTHS.map((key) => [key, [1, MOST_SAMPLES]])) };
 const FRONTEND = {

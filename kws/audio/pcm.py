@@ -1,14 +1,14 @@
-"""Chunks of PCM of any rate, width and channels -> mono samples at a model's rate."""
+"""Raw PCM of any rate, width and channels, in chunks -> mono samples at a model's rate."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from kws.audio.resample import Resampler
+from kws.audio.resample import RATES, Resampler
 from kws.errors import KwsError, between
 from kws.system.arrays import Float32
 
-RATES, WIDTHS, CHANNELS = (1000, 768_000), (1, 4), (1, 32)
+WIDTHS, CHANNELS = (1, 4), (1, 1024)  # bytes of a sample; channels
 
 
 class Pcm:
@@ -25,21 +25,22 @@ class Pcm:
                 raise KwsError(f"{name} is {value!r}, not a whole number")
             between(name, value, *bounds)
         self.format = (rate, width, channels)
-        self._width, self._channels, self._rest = width, channels, b""
+        self._width, self._channels = width, channels
+        self.rest = b""  # the beginning of a sample, whose end is still to come
         self._resampler = Resampler(rate, sample_rate)
 
     def process(self, audio: bytes) -> Float32:
         """The next bytes, any number -> the samples float32 `[n]` in [-1, 1] that they complete."""
-        audio = self._rest + audio if self._rest else audio
+        audio = self.rest + audio if self.rest else audio
         cut = len(audio) - len(audio) % (self._width * self._channels)
-        self._rest = audio[cut:]
+        self.rest = audio[cut:]
         samples = _decoded(audio[:cut], self._width).reshape(-1, self._channels)
         mono = samples[:, 0] if self._channels == 1 else samples.mean(axis=1)
         return self._resampler.process(np.ascontiguousarray(mono, np.float32))
 
     def flush(self) -> Float32:
         """The end of the stream: the samples that the resampler held back."""
-        self._rest = b""
+        self.rest = b""
         return self._resampler.flush()
 
 
