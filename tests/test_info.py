@@ -112,7 +112,7 @@ def test_it_lists_the_promises_of_a_file(tmp_path, capsys):
     assert cli.main(["info", str(path)]) == 0
     shown = capsys.readouterr().out
     assert "0.2 false alarms an hour: 0 in 3.50 h of speech, 0 to 1.1 an hour, extrapolated" in shown
-    assert "1 false alarms an hour (default): 3 in 3.50 h of speech, 0.18 to 2.5 an hour" in shown
+    assert "1 false alarm an hour (default): 3 in 3.50 h of speech, 0.18 to 2.5 an hour" in shown
 
 
 def test_errors_are_one_sentence(tmp_path, capsys):

@@ -107,7 +107,8 @@ def _operating_points(facts: dict[str, Any]) -> str:
         seen = f"{point['false_alarms']} in {point['hours']:.2f} h of speech, {low:.2g} to {high:.2g} an hour"
         default = " (default)" if point["fa_per_hour"] == facts["fa_per_hour"] else ""
         extrapolated = ", extrapolated" if point["extrapolated"] else ""
-        lines.append(f"{point['fa_per_hour']:g} false alarms an hour{default}: {seen}{extrapolated}")
+        alarms = f"{point['fa_per_hour']:g} false alarm{'s' * (point['fa_per_hour'] != 1)} an hour"
+        lines.append(f"{alarms}{default}: {seen}{extrapolated}")
     return "; ".join(lines)
 
 
