@@ -24,7 +24,6 @@ from kws.c.detector import DETECTION, CDetector
 from kws.c.engine import CLogitStream, CModel
 from kws.c.export import export_c
 from kws.c.memory_map import memory_size
-from kws.c.onnx_reader import read_onnx
 from kws.c.weights import read_weights
 from kws.config import BCResNetConfig, FrontendConfig, RecurrentConfig
 from kws.errors import KwsError, ModelError
@@ -32,6 +31,7 @@ from kws.model.checkpoint import save_checkpoint
 from kws.model.spotter import KeywordSpotter
 from kws.onnx_export.onnx_file import export_onnx
 from kws.runtime.onnx_model import SpotterModel
+from kws.runtime.onnx_reader import read_onnx
 from kws.streaming import StreamingSpotter
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from kws.c.onnx_reader import DTYPES, Array, Graph, Node
 from kws.errors import KwsError
+from kws.runtime.onnx_reader import DTYPES, Array, Graph, Node
 
 MAX_NUMBERS = 1 << 24  # in one constant
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from kws.c.constant_folding import fold_constants
 from kws.c.layers import Conv, Layer, Weights, bands_of
-from kws.c.onnx_reader import Array, Graph, Node, read_onnx
 from kws.config import FrontendConfig, RecurrentConfig, SpeechEmbeddingConfig, model_from_dict
 from kws.errors import KwsError, ModelError
 from kws.runtime.contract import contradiction
+from kws.runtime.graph_bounds import check_graph
+from kws.runtime.onnx_reader import Array, Graph, Node, read_onnx
 from kws.system.arrays import Float32
 
 CELLS = {"LSTM": "lstm", "DynamicQuantizeLSTM": "lstm", "GRU": "gru"}  # tanh cells are exported as products
@@ -47,6 +48,7 @@ class _Reader:
         self.model = model_from_dict(options)
         if not isinstance(self.model, RecurrentConfig | SpeechEmbeddingConfig):
             raise KwsError(f"its architecture is {self.model.architecture}, which the engine does not have")
+        check_graph(graph)
         self.constants = fold_constants(graph)
         self.users: dict[str, list[Node]] = {}
         for node in self.nodes:

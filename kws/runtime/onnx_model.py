@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -18,6 +17,8 @@ import onnxruntime
 from kws.errors import KwsError, ModelError
 from kws.runtime.contract import FORMAT, KINDS, OLDEST_FORMAT, SIZES, contradiction
 from kws.runtime.detector import DetectorConfig
+from kws.runtime.graph_bounds import check_graph
+from kws.runtime.onnx_reader import read_onnx
 from kws.runtime.operating_points import OperatingPoint
 from kws.runtime.shipped import find_model
 from kws.system.arrays import Float32, Int16
@@ -44,20 +45,19 @@ def not_ours(path: Path, what: str) -> ModelError:
 
 
 def load(path: Path, threads: int = 1) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
-    """The session and the metadata of any kws model, its features variant included. Raises `ModelError`."""
-    try:
-        session = open_session(str(path), threads)
-    except Exception as error:  # onnxruntime's own classes share no base class
-        raise ModelError(f"{path} cannot be loaded as an ONNX model ({_reason(error)}); export it again") from error
-    metadata: dict[str, Any] = {}
-    for key, text in session.get_modelmeta().custom_metadata_map.items():
-        try:
-            metadata[key] = json.loads(text)
-        except (json.JSONDecodeError, RecursionError):
-            metadata[key] = text  # not ours
-    if what := contradiction(metadata):
+    """The session and the metadata of any kws model, its features variant included. Raises `ModelError`.
+
+    onnxruntime sees a file only when its metadata are sound and what its graph takes is bounded.
+    """
+    graph = read_onnx(path)
+    if what := contradiction(graph.metadata):
         raise not_ours(path, what)
-    return session, metadata
+    try:
+        check_graph(graph)
+        return open_session(graph.content, threads), graph.metadata
+    except Exception as error:  # onnxruntime's own classes share no base class
+        reason = str(error) if isinstance(error, KwsError) else _reason(error)
+        raise ModelError(f"{path} cannot be loaded as an ONNX model ({reason}); export it again") from error
 
 
 class DescribedModel:

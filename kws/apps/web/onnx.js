@@ -1,4 +1,4 @@
-// The parts of an ONNX file that the engine needs: nodes, constants, metadata. The twin of kws/c/onnx_reader.py.
+// The parts of an ONNX file that the engine needs: nodes, constants, metadata. The twin of kws/runtime/onnx_reader.py.
 
 // TensorProto.DataType -> how its numbers are kept; int64 as doubles, which are exact far beyond any size here.
 const TYPES = {

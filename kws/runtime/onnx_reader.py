@@ -1,4 +1,4 @@
-"""The parts of an ONNX file that the engine needs, read with numpy alone: nodes, constants, metadata.
+"""The parts of an ONNX file that decide what it does, read with numpy alone: nodes, constants, inputs, metadata.
 
 An ONNX file is a protocol buffer: fields, each a number and a value. Whatever a file claims, no more is read than it
 holds, and what is not understood is an error.
@@ -24,13 +24,18 @@ Value = int | memoryview
 # TensorProto.DataType
 DTYPES = {1: np.float32, 2: np.uint8, 3: np.int8, 4: np.uint16, 6: np.int32, 7: np.int64, 11: np.float64}
 MAX_RANK = 8
+MOST_BYTES = 1 << 28  # of a file
 
 
 @dataclass
 class Node:
-    """One operation: names of what it takes and gives ("" where an input is left out), and its attributes."""
+    """One operation: names of what it takes and gives ("" where an input is left out), and its attributes.
+
+    domain: empty for ONNX's own operators.
+    """
 
     op: str = ""
+    domain: str = ""
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -38,35 +43,51 @@ class Node:
 
 @dataclass
 class Graph:
-    """What a file holds: nodes in the order in which they run, constants by name, metadata as JSON values."""
+    """What a file holds: nodes in the order in which they run, constants by name, metadata as JSON values.
+
+    inputs: shapes by name; 0 where a dimension is free. content: the file, whole.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    content: bytes = b""
 
 
 def read_onnx(path: Path) -> Graph:
     """The graph of `path`. Raises `ModelError`, naming the file, if it is missing or no ONNX file."""
     try:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise ModelError(f"{path} has {size} bytes; a model has at most {MOST_BYTES}")
         content = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path} is not a file; give an ONNX model made by kws export") from error
+        raise ModelError(f"{path} cannot be read ({error.strerror}); give an ONNX model made by kws export") from error
     try:
-        return _model(memoryview(content))
+        return _model(content)
     except (ValueError, OverflowError) as error:
-        raise ModelError(f"{path} cannot be read as an ONNX model ({error}); export it again") from error
+        raise ModelError(f"{path} cannot be loaded as an ONNX model ({error}); export it again") from error
 
 
-def _model(content: memoryview) -> Graph:
-    graph = Graph()
-    for number, value in _fields(content):
+def _model(content: bytes) -> Graph:
+    graph = Graph(content=content)
+    for number, value in _fields(memoryview(content)):
         if number == 7:
             for inner, part in _fields(_bytes(value)):
                 if inner == 1:
                     graph.nodes.append(_node(_bytes(part)))
                 elif inner == 5:
                     name, array = _tensor(_bytes(part))
+                    if name in graph.constants:
+                        raise KwsError(f"it has two constants {name}")
                     graph.constants[name] = array
+                elif inner == 11:
+                    name, shape = _input(_bytes(part))
+                    graph.inputs[name] = shape
+                elif inner == 15:
+                    raise KwsError("it holds a sparse constant")
+        elif number == 25:
+            raise KwsError("it defines operators of its own")
         elif number == 14:
             entry = {inner: _text(part) for inner, part in _fields(_bytes(value))}
             try:
@@ -90,7 +111,25 @@ def _node(content: memoryview) -> Node:
         elif number == 5:
             name, attribute = _attribute(_bytes(value))
             node.attributes[name] = attribute
+        elif number == 7:
+            node.domain = _text(value)
     return node
+
+
+def _input(content: memoryview) -> tuple[str, tuple[int, ...]]:
+    """A ValueInfoProto: its name and, by type, tensor type, shape and dimensions, its sizes."""
+    name, parts = "", [content]
+    for path in (2, 1, 2, 1):
+        inner = []
+        for part in parts:
+            for number, value in _fields(part):
+                if number == path:
+                    inner.append(_bytes(value))
+                elif number == 1 and part is content:
+                    name = _text(value)
+        parts = inner
+    sizes = [[_signed(value) for number, value in _fields(part) if number == 1] for part in parts]
+    return name, tuple(size[-1] if size else 0 for size in sizes)
 
 
 def _attribute(content: memoryview) -> tuple[str, Any]:
