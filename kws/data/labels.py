@@ -70,7 +70,8 @@ def silence_clips(noise: Int16, count: int, clip_length: int, rng: np.random.Gen
     One clip in twenty is digital zero; the others are a stretch of noise, or two of them mixed, brought to an RMS level
     uniform between -70 and -6 dBFS and clipped: recordings are made at one level, microphones hear noise at all levels.
     """
-    noise = np.resize(noise, max(len(noise), clip_length))
+    if len(noise) < clip_length:
+        noise = np.resize(noise, clip_length)
     silent, mixed = rng.random(count) < ZERO_SHARE, rng.random(count) < MIXED_SHARE
     starts = rng.integers(0, len(noise) - clip_length + 1, (2, count))
     second = rng.random(count) * mixed
