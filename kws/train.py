@@ -80,7 +80,9 @@ def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
             raise KwsError(f"{run_dir} is not the same on all machines: epoch {first} there; put it on a shared disk")
         device.print(f"resuming {run_dir} after epoch {run.progress.epoch}")
     augmenter = make_augmenter(config, batches.noise, device.device)
-    teacher = Teacher(config.distillation, spotter, device.device) if config.distillation.teachers else None
+    teacher = None
+    if config.distillation.teachers:
+        teacher = Teacher(config.distillation, spotter, device.device, every_frame=batches.speech is not None)
     masker, speech = FeatureMasker(config.augment), validation_speech(config, corpus)
     return Trainer(config, run_dir, device, corpus, batches, run, augmenter, masker, teacher, speech)
 
@@ -178,18 +180,18 @@ class Trainer:
                 keep = (torch.rand(batch_size, 1, generator=generator)[rows] >= options.reset_probability).to(state)
                 drawn = self.augmenter.draw(batch_size, waveform.shape[1], generator)
                 waveform = self.augmenter.apply(waveform, drawn.of(rows), running)
-                targets = labels
+                targets, taught = labels, None
                 with autocast(device.device, options.precision):
                     logits, state = model(waveform, state.detach() * keep, self.masker)
                     if self.teacher:
-                        targets, teacher_state = self.teacher.targets(
+                        targets, taught, teacher_state = self.teacher.targets(
                             waveform, teacher_state * keep, labels, adjustment
                         )
                 logits, state = logits.float(), state.float()
                 scores = spotter.pool(logits)
                 loss = lane_loss(
                     logits, scores + adjustment, targets, running, fresh, allowed, spotter.pool_frames,
-                    options.label_smoothing, self.config.data.speech_margin,
+                    options.label_smoothing, self.config.data.speech_margin, taught, self.config.distillation.weight,
                 )  # fmt: skip
                 optimizer.zero_grad()
                 device.backward(loss)

@@ -62,6 +62,16 @@ def test_targets_may_be_distributions(logits):
     torch.testing.assert_close(loss(logits, running, fresh, taught), loss(logits, running, fresh))
 
 
+def test_running_speech_is_taught_in_every_frame(logits):
+    taught = torch.rand(LANES, FRAMES, LABELS, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    running, allowed = flags(1, 3), torch.ones(LANES, LABELS, dtype=torch.bool)
+    targets = torch.arange(LANES) % LABELS
+    heard = lane_loss(logits, pooled(logits), targets, running, flags(), allowed, POOL, taught=taught, weight=0.25)
+    imitation = -(taught * logits.log_softmax(-1)).sum(-1).mean(1)
+    clips = -pooled(logits).log_softmax(-1)[torch.arange(LANES), targets]
+    torch.testing.assert_close(heard, torch.where(running, 0.25 * imitation, clips).mean())
+
+
 def test_frames_that_still_hear_the_clip_before_carry_no_gradient(logits):
     logits.requires_grad_()
     loss(logits, flags(0, 1), flags(1)).backward()

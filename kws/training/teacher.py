@@ -16,13 +16,17 @@ from kws.model.spotter import KeywordSpotter
 class Teacher:
     """One or several trained spotters, whose posteriors are averaged."""
 
-    def __init__(self, config: DistillationConfig, student: KeywordSpotter, device: torch.device) -> None:
-        """Raises `KwsError` if one of `config.teachers` does not know the student's labels at its sample rate."""
+    def __init__(
+        self, config: DistillationConfig, student: KeywordSpotter, device: torch.device, every_frame: bool = False
+    ) -> None:
+        """Raises `KwsError` if one of `config.teachers` does not know the student's labels at its sample rate.
+
+        `every_frame`: its frames will be taught too, so they have to be the student's.
+        """
         self.spotters = [load_checkpoint(Path(path))[0].to(device) for path in config.teachers]
-        ours = {"labels": list(student.labels), "sample rate": student.frontend_config.sample_rate}
+        ours = _facts(student, every_frame)
         for path, spotter in zip(config.teachers, self.spotters, strict=True):
-            theirs = {"labels": list(spotter.labels), "sample rate": spotter.frontend_config.sample_rate}
-            for what, value in theirs.items():
+            for what, value in _facts(spotter, every_frame).items():
                 if value != ours[what]:
                     raise KwsError(
                         f"distillation.teachers: {path} has the {what} {value}, this run {ours[what]}; "
@@ -35,14 +39,24 @@ class Teacher:
         return torch.cat([spotter.initial_state(batch_size) for spotter in self.spotters], dim=1)
 
     @torch.no_grad()
-    def targets(self, waveform: Tensor, state: Tensor, labels: Tensor, adjustment: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels int64 `[B]` mixed with the teachers' posteriors of `waveform`, float32 `[B, K]`; their next state.
+    def targets(
+        self, waveform: Tensor, state: Tensor, labels: Tensor, adjustment: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a batch is to be taught, of labels int64 `[B]`, and the teachers' next state.
 
-        `adjustment` `[K]`: added to the teachers' scores, as to the student's.
+        The labels mixed with the teachers' posteriors of a clip, float32 `[B, K]`, `adjustment` `[K]` added to their
+        scores as to the student's, and their posteriors in every frame, float32 `[B, T, K]`.
         """
         sizes = [spotter.state_size for spotter in self.spotters]
         heard = [spotter(waveform, own) for spotter, own in zip(self.spotters, state.split(sizes, dim=1), strict=True)]
         scores = [spotter.pool(logits.float()) for spotter, (logits, _) in zip(self.spotters, heard, strict=True)]
         taught = (torch.stack(scores) + adjustment).softmax(dim=-1).mean(dim=0)
         hard = nn.functional.one_hot(labels, taught.shape[1]).to(taught)
-        return torch.lerp(hard, taught, self.weight), torch.cat([state for _, state in heard], dim=1).float()
+        frames = torch.stack([logits.float().softmax(dim=-1) for logits, _ in heard]).mean(dim=0)
+        state = torch.cat([state for _, state in heard], dim=1).float()
+        return torch.lerp(hard, taught, self.weight), frames, state
+
+
+def _facts(spotter: KeywordSpotter, every_frame: bool) -> dict[str, object]:
+    facts = {"labels": list(spotter.labels), "sample rate": spotter.frontend_config.sample_rate}
+    return facts | ({"samples a frame": spotter.frame_length} if every_frame else {})
