@@ -49,11 +49,11 @@ lint: $(VENV)/.dev ## ruff, mypy and the imports between wings
 bench: $(VENV)/.dev ## run-time cost of MODEL beside peers; without MODEL, speed of the training input
 	$(if $(MODEL),$(PY) -m pip install --quiet -e '.[bench]' && $(PY) -m kws.benchmark $(MODEL) $(ARGS),$(PY) scripts/bench_input.py)
 
-fuzz: $(VENV)/.dev ## damaged weights and wild samples against the C engine, with sanitizers; 600 s, or SECONDS=N SEED=N
-	mkdir -p .cache/fuzz
-	$(PY) -c 'from pathlib import Path; from kws.c.block import make_block; from kws.c.weights import read_weights; weights = read_weights(Path("kws/models/gsc12_tiny.onnx")); [Path(".cache/fuzz", name).write_bytes(make_block(weights, name)) for name in ("float32", "int8")]'
+fuzz: $(VENV)/.dev ## damaged files, weights and samples against the C engine, sanitized; 600 s each, or SECONDS=N SEED=N
+	rm -rf .cache/fuzz && mkdir -p .cache/fuzz/blocks
+	$(PY) tests/fuzz_onnx_to_c.py $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/blocks kws/models/gsc12_tiny*.onnx
 	$(CC) -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -I kws/c tests/fuzz_c_engine.c kws/c/kws.c kws/c/kws_detector.c -o .cache/fuzz/fuzz
-	.cache/fuzz/fuzz $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/float32 .cache/fuzz/int8
+	.cache/fuzz/fuzz $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/blocks/*
 
 wheel: $(VENV)/.dev ## build this machine's wheel into dist/
 	$(PY) -m build --wheel

@@ -1,10 +1,12 @@
 """What several test files need and is slow to get: real speech, exported models."""
 
+import copy
 import functools
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -29,6 +31,36 @@ def speech_commands_root():
         if not unpacked.is_dir():
             pytest.skip(f"no real speech: {script} failed")
     return CACHE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traced_once():
+    """What costs seconds in every export is done once: a trace of the same weights, torch's table of its operators."""
+    if "kws.onnx_export.onnx_file" not in sys.modules:
+        yield  # no test of an export was collected
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    from kws.onnx_export import onnx_file, operations
+    from kws.onnx_export.trace import trace
+
+    made = {}
+
+    def kept(spotter, variant, hops, batch_size):
+        weights = [(name, value.numpy().tobytes()) for name, value in spotter.state_dict().items()]
+        key = (str(spotter), str(spotter.frontend_config), str(spotter.model_config), variant, hops, batch_size)
+        key = (*key, hash(tuple(weights)))
+        if key not in made:
+            made[key] = trace(spotter, variant, hops, batch_size)
+        return copy.deepcopy(made[key])
+
+    table = staticmethod(functools.cache(ONNXRegistry.from_torchlib))
+    with (
+        mock.patch.object(onnx_file, "trace", kept),
+        mock.patch.object(operations, "trace", kept),
+        mock.patch.object(ONNXRegistry, "from_torchlib", table),
+    ):
+        yield
 
 
 @pytest.fixture(scope="session")

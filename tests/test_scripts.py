@@ -12,6 +12,7 @@ from commands import script
 from composing import compose_config
 from tone_words import write_tone_words
 
+from kws.model.checkpoint import read_header
 from kws.recordings.speech import read_speech
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -41,7 +42,13 @@ def test_every_ablation_is_one_override_that_changes_the_common_command(ablation
 
 
 def test_an_ablation_from_training_to_its_table(tmp_path, monkeypatch):
+    """One variant is trained and measured; the other was before, and is neither done again nor altered."""
     monkeypatch.chdir(tmp_path)
+    before = {"isolated": 0.5, "carried": 0.25, "noisy": 0.375, "parameters": 1000, "multiplications_per_second": 2e6}
+    done = tmp_path / "runs" / "ablations" / "base" / "3"
+    done.mkdir(parents=True)
+    (done / "result.json").write_text('{"seconds": 7}')
+    (done / "measured.json").write_text(json.dumps(before))
     data = write_tone_words(tmp_path / "words")
     (tmp_path / "docs").mkdir()
     results = tmp_path / "docs" / "RESULTS.md"
@@ -54,21 +61,24 @@ def test_an_ablation_from_training_to_its_table(tmp_path, monkeypatch):
     ]  # fmt: skip
     result = script(*command)
     assert result.returncode == 0, result.stdout + result.stderr
+    assert sorted(path.name for path in done.iterdir()) == ["log.txt", "measured.json", "result.json"]
     rows = list(csv.DictReader((tmp_path / "docs" / "ablations.csv").open()))
     assert [(row["variant"], row["seed"]) for row in rows] == [("base", "3"), ("forget-0", "3")]
-    trained = json.loads((tmp_path / "runs" / "ablations" / "base" / "3" / "result.json").read_text())
-    assert float(rows[0]["isolated"]) == pytest.approx(trained["validation_accuracy"], abs=0.021)
+    assert {name: float(rows[0][name]) for name in before} == before
+    run = tmp_path / "runs" / "ablations" / "forget-0" / "3"
+    assert read_header(run / "best.safetensors")["model"]["forget_bias"] == 0
+    trained = json.loads((run / "result.json").read_text())
+    assert float(rows[1]["isolated"]) == pytest.approx(trained["validation_accuracy"], abs=0.021)
     text = results.read_text()
     assert text.startswith("before\n")
     assert text.endswith("<!-- ablations: end -->\nafter\n")
     assert "old" not in text
     (line,) = (line for line in text.splitlines() if "model.forget_bias=0" in line)
-    difference = 100 * (float(rows[1]["isolated"]) - float(rows[0]["isolated"]))
-    assert f"({difference:+.1f})" in line
+    isolated, carried = (100 * float(rows[1][name]) for name in ("isolated", "carried"))
+    assert f"| {isolated:.1f} ({isolated - 50:+.1f}) | {carried:.1f} ({carried - 25:+.1f}) |" in line
     assert (tmp_path / "docs" / "accuracy_multiplications.png").stat().st_size > 10_000
-    before = result.stdout
     again = script(*command)
-    assert "isolated" in before
+    assert "isolated" in result.stdout
     assert "isolated" in again.stdout
     assert results.read_text() == text
 

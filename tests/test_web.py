@@ -21,7 +21,10 @@ from tiny_onnx import write_tiny
 from tone_model import say_tones, write_tone_model
 
 from kws import cli
+from kws.apps import doctor
 from kws.apps.web_server import server, site, write
+from kws.audio.files import read_audio
+from kws.runtime import shipped
 from kws.runtime.shipped import find_model
 from kws.streaming import StreamingSpotter, default_model
 
@@ -35,6 +38,21 @@ DROP_THE_MODEL = """(async () => {
   for (const kind of ['dragenter', 'dragover', 'drop']) {
     document.body.dispatchEvent(new DragEvent(kind, { bubbles: true, cancelable: true, dataTransfer }));
   }
+})()"""
+HEAR = """(async () => {
+  const { loadModel, Spotter } = await import("./spotter.js");
+  const clip = new Int16Array(await (await fetch("clip.pcm")).arrayBuffer());
+  const heard = {};
+  for (const address of await (await fetch("models.json")).json()) {
+    const spotter = new Spotter(await loadModel(new URL(address, location)));
+    const found = [], posteriors = [];
+    for (let at = 0; at < clip.length; at += 777) {
+      found.push(...spotter.feed(clip.subarray(at, at + 777)));
+      posteriors.push([...spotter.posteriors]);
+    }
+    heard[address] = { found: [...found, ...spotter.flush()], posteriors };
+  }
+  return heard;
 })()"""
 SCREENS = {"wide-light": (1100, 820, False), "wide-dark": (1100, 820, True), "phone-light": (390, 1100, False)}
 
@@ -207,6 +225,37 @@ def test_the_page_in_a_real_browser(tmp_path: Path) -> None:
             assert unnamed == []
             assert browser.log == []
             assert {each for each in browser.urls if not each.startswith((url, "data:"))} == set()
+
+
+def test_every_shipped_model_in_a_real_browser(tmp_path: Path) -> None:
+    """Detections and every window's posteriors are those of Python, to the last bit; of float32 also onnxruntime's."""
+    samples = np.rint(read_audio(doctor.SAMPLE, 16000) * 32767).astype("<i2")
+    samples.tofile(tmp_path / "clip.pcm")
+    models = sorted(shipped.FOLDER.glob("*.onnx"))
+    for url in served({**site(models, tmp_path), "clip.pcm": tmp_path / "clip.pcm"}):
+        with Chromium(tmp_path / "profile") as browser:
+            browser.open(url)
+            browser.wait(READY)
+            heard = browser.run(HEAR)
+            assert browser.log == []
+    assert len(heard) == len(models) >= 4
+    for path in models:
+        ours, spotter = heard[f"models/{path.name}"], StreamingSpotter(path, engine="c")
+        expected, posteriors = [], []
+        for at in range(0, len(samples), 777):
+            expected += spotter.feed(samples[at : at + 777])
+            posteriors.append(spotter.posteriors)
+        expected += spotter.flush()
+        assert {"yes", "left", "go"} <= {found.keyword for found in expected}
+        assert ours["found"] == [found._asdict() for found in expected], path.name
+        np.testing.assert_array_equal(np.array(ours["posteriors"], np.float32), np.array(posteriors, np.float32))
+        if spotter.model.metadata["precision"] == "float32":
+            reference = StreamingSpotter(path, engine="onnxruntime")
+            by_onnx = [*reference.feed(samples), *reference.flush()]
+            times = [(found.keyword, found.start, found.end) for found in by_onnx]
+            assert [(found["keyword"], found["start"], found["end"]) for found in ours["found"]] == times
+            scores = [found["score"] for found in ours["found"]]
+            np.testing.assert_allclose(scores, [found.score for found in by_onnx], atol=1e-3)
 
 
 @pytest.mark.skipif("KWS_SCREENSHOTS" not in os.environ, reason="KWS_SCREENSHOTS names no folder to put pictures in")

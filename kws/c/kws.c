@@ -40,6 +40,8 @@ typedef struct {
 #define PARTS (LANES / WIDTH)
 typedef float vector __attribute__((vector_size(WIDTH * sizeof(float))));
 
+#define UNROLL _Pragma("GCC unroll 8") /* else gcc keeps the sums in memory */
+
 /* B blocks of outputs at P positions at once, their sums in registers. */
 #define TILE(B, P)                                                                                                     \
     static void tile_##B##_##P(const kws_layer *layer, size_t block, const float *base, const inputs *in, size_t at,   \
@@ -47,24 +49,24 @@ typedef float vector __attribute__((vector_size(WIDTH * sizeof(float))));
         const size_t rows = layer->rows, length = layer->length, size = rows * length * LANES;                         \
         const float *const weights = layer->weights + block * size;                                                    \
         vector sum[B][P][PARTS];                                                                                       \
-        for (size_t b = 0; b < B; ++b)                                                                                 \
-            for (size_t p = 0; p < P; ++p)                                                                             \
+        UNROLL for (size_t b = 0; b < B; ++b)                                                                          \
+            UNROLL for (size_t p = 0; p < P; ++p)                                                                      \
                 memcpy(sum[b][p], base + (block + b) * LANES, sizeof sum[b][p]);                                       \
         for (size_t r = 0; r < rows; ++r) {                                                                            \
             const float *const w = weights + r * length * LANES;                                                       \
             const float *const x = in->x + r * in->row_stride + at * in->step;                                         \
             for (size_t k = 0; k < length; ++k) {                                                                      \
-                for (size_t b = 0; b < B; ++b) {                                                                       \
+                UNROLL for (size_t b = 0; b < B; ++b) {                                                                \
                     vector weight[PARTS];                                                                              \
                     memcpy(weight, w + b * size + k * LANES, sizeof weight);                                           \
-                    for (size_t p = 0; p < P; ++p)                                                                     \
-                        for (size_t i = 0; i < PARTS; ++i)                                                             \
+                    UNROLL for (size_t p = 0; p < P; ++p)                                                              \
+                        UNROLL for (size_t i = 0; i < PARTS; ++i)                                                      \
                             sum[b][p][i] += weight[i] * x[p * in->step + k];                                           \
                 }                                                                                                      \
             }                                                                                                          \
         }                                                                                                              \
-        for (size_t b = 0; b < B; ++b)                                                                                 \
-            for (size_t p = 0; p < P; ++p)                                                                             \
+        UNROLL for (size_t b = 0; b < B; ++b)                                                                          \
+            UNROLL for (size_t p = 0; p < P; ++p)                                                                      \
                 memcpy(y + ((at + p) * layer->blocks + block + b) * LANES, sum[b][p], sizeof sum[b][p]);               \
     }
 TILE(1, 1)
@@ -517,12 +519,16 @@ static void convolve(const kws_stream *stream, size_t i, float *y) {
         multiply_float(layer, layer->bias, &in, y);
     }
     memmove(stream->rows[i], (char *)stream->rows[i] + used * row_size, left * row_size);
-    for (size_t band = 0; band < conv->made_bands; ++band) {
-        const float *const from = y + band * layer->blocks * LANES;
-        for (size_t o = 0; o < shape->channels; ++o) {
-            const float active = from[o] > 0.0f ? from[o] : shape->slope * from[o];
-            y[band * shape->channels + o] = active > shape->least ? active : shape->least;
-        }
+    const size_t channels = shape->channels, lanes = layer->blocks * LANES;
+    for (size_t band = 1; lanes != channels && band < conv->made_bands; ++band) {
+        memmove(y + band * channels, y + band * lanes, channels * sizeof *y);
+    }
+    const size_t n = conv->made_bands * channels;
+    const float slope = shape->slope, least = shape->least;
+    for (size_t k = 0; k < n; ++k) {
+        const float sloped = slope * y[k];
+        const float active = y[k] > 0.0f ? y[k] : sloped;
+        y[k] = active > least ? active : least;
     }
 }
 
