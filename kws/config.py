@@ -140,6 +140,7 @@ class RecurrentConfig(ModelConfig):
     hidden_size: int = 96
     num_layers: int = 1
     conv_channels: list[int] = field(default_factory=lambda: [24, 32, 48])  # empty: no convolution
+    speech_convs: int = 0  # in their place so many of Google's speech embedding, not trained: 15 give 40 ms a frame
     conv_kernel: int = 3  # frames and bands
     time_stride: int = 2  # frames per logit frame; taken by the first convolution
     projection_size: int = 64  # features into the cell; 0: no projection
@@ -151,6 +152,9 @@ class RecurrentConfig(ModelConfig):
         _bounds(
             "model", self, hidden_size=(1,), num_layers=(1,), conv_kernel=(1,), time_stride=(1,), projection_size=(0,)
         )
+        _bounds("model", self, speech_convs=(0, 20))
+        if self.speech_convs and self.conv_channels:
+            raise KwsError("model.speech_convs are in place of model.conv_channels; set conv_channels=[] time_stride=1")
         for channels in self.conv_channels:
             between("model.conv_channels", channels, 1)
         if not self.conv_channels and self.time_stride != 1:
@@ -316,11 +320,11 @@ class PhonemesConfig(DataConfig):
     words_clips: int = 8000  # of its training split, at most
     spoken: int = 2400  # pieces by synthetic voices
     left_out: list[str] = field(default_factory=list)  # words that are not to be heard: to measure new words with
-    embedding_weight: float = 1.0  # of the other model's embeddings in the loss
+    copies: int = 2  # of each piece: the first as it is, the others through rooms, noise and microphones
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _bounds("data", self, words_clips=(0,), spoken=(0,), embedding_weight=(0,))
+        _bounds("data", self, words_clips=(0,), spoken=(0,), copies=(1,))
 
 
 DATA_SOURCES: dict[str, type[DataConfig]] = {

@@ -44,6 +44,10 @@ SHAPES = {
         {"n_mels": 32, "f_min": 60.0, "f_max": 3800.0, "mel_scale": "slaney", "log_offset": 1e-7},
         {"head_frames": 5},
     ),
+    "phonemes": (
+        {"n_mels": 32, "f_min": 60.0, "f_max": 3800.0, "mel_scale": "slaney", "log_offset": 1e-7},
+        {"speech_convs": 15, "conv_channels": [], "time_stride": 1, "projection_size": 0, "hidden_size": 9},
+    ),
     "odd window": (
         {"f_max": 4000.0, "sample_rate": 8000, "n_fft": 256, "win_ms": 25.125, "hop_ms": 10.0, "n_mels": 20},
         {"conv_channels": [6], "conv_kernel": 3, "time_stride": 1, "projection_size": 5, "hidden_size": 7},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from kws.errors import KwsError
 from kws.runtime.contract import contradiction
@@ -17,10 +18,11 @@ torch = pytest.importorskip("torch")
 
 from kws.apps.typed import TypedSpotter  # noqa: E402
 from kws.config import FrontendConfig, RecurrentConfig, TrainerConfig  # noqa: E402
-from kws.encoder.learn import Options, learn, new_encoder  # noqa: E402
+from kws.data.decode import read_int16  # noqa: E402
+from kws.encoder.learn import Options, learn  # noqa: E402
 from kws.encoder.measure import phoneme_error  # noqa: E402
-from kws.encoder.pieces import HOPS, Pieces  # noqa: E402
-from kws.encoder.rows import ROW_FRAMES, UNSETTLED, Rows, between  # noqa: E402
+from kws.encoder.pieces import Pieces, Plan, make_pieces, new_encoder  # noqa: E402
+from kws.encoder.rows import Rows  # noqa: E402
 from kws.encoder.sources import spoken_plans, word_plans  # noqa: E402
 from kws.onnx_export.onnx_file import export_onnx  # noqa: E402
 from kws.runtime.onnx_model import SpotterModel  # noqa: E402
@@ -68,44 +70,36 @@ def test_typed_words_are_detected_once_and_not_across_a_long_pause() -> None:
         PhraseScorer([[]], 0, 0.03)
 
 
-def pieces(rng: np.random.Generator, lengths: list[int], known: bool = True) -> Pieces:
-    ends = np.cumsum(lengths)
-    features = np.repeat(np.arange(ends[-1], dtype=np.float16)[:, None] / 100, 32, axis=1) - 10
-    embeddings = np.repeat(np.arange(ends[-1] // HOPS, dtype=np.float16)[:, None], 96, axis=1)
-    said = [(("k", "æ", "t") if known else None) for _ in lengths]
-    return Pieces(features, embeddings, ends, said)
+def pieces(lengths: list[int], size: int = 192) -> Pieces:
+    heard = np.arange(1, sum(lengths) + 1, dtype=np.float16)[:, None].repeat(size, axis=1)
+    return Pieces(heard, np.cumsum(lengths), [("k", "æ", "t"), ("p",), ("b", "u")][: len(lengths)])
 
 
-def test_rows_hold_whole_pieces_and_know_when_each_embedding_is() -> None:
-    rng = np.random.default_rng(0)
-    made = pieces(rng, [800, 400, 240])
-    rows = Rows(made, made, rng)
-    rows._heard = lambda features: features  # type: ignore[method-assign]  # as it was
-    row = next(iter(rows))
-    assert row.features.shape == (ROW_FRAMES, 32)
-    assert row.phonemes is not None
-    assert len(row.phonemes) % 3 == 0
-    assert len(row.times) == len(row.embeddings)
-    # An embedding of number n ends with frame 8 (n + 1) of its piece; features count frames.
-    heard = between(row.features, row.times.astype(np.float64) - 1)[:, 0]
-    apart = np.abs((heard + 10) * 100 - ((row.embeddings[:, 0] + 1) * HOPS - 1))
-    assert (apart < 3).mean() > 0.97  # the last of a piece lies between it and the next
-    assert row.times.min() > UNSETTLED * HOPS / 1.3
+def test_rows_hold_whole_pieces_and_what_is_said_in_them() -> None:
+    rows = iter(Rows(pieces([200, 150, 60]), np.random.default_rng(0), 405))
+    said, starts = [], []
+    for _ in range(4):
+        row = next(rows)
+        assert row.heard.shape == (405, 192)
+        said.append(row.phonemes)
+        starts.append(row.heard[:, 0])
+    assert sorted(len(phonemes) for phonemes in said[:2]) in ([1, 5], [2, 4], [3, 3])  # together all that there is
+    known = {value for row in starts[:2] for value in row.tolist()} - {0.0}  # zero: masked
+    assert len(known) > 380
+    assert next(iter(Rows(pieces([300, 500]), np.random.default_rng(0), 405))).phonemes == ("k", "æ", "t")
 
 
 def test_an_encoder_learns_goes_on_and_becomes_a_file_of_its_own_kind(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    made, trainer = pieces(rng, [800] * 4), TrainerConfig(epochs=1, batch_size=2)
+    made, trainer = pieces([200, 150, 60]), TrainerConfig(epochs=1, batch_size=2)
     frontend = FrontendConfig(n_mels=32, f_min=60.0, f_max=3800.0)
-    model = RecurrentConfig(hidden_size=8, conv_channels=[4], time_stride=3, projection_size=8)
+    model = RecurrentConfig(hidden_size=8, speech_convs=15, conv_channels=[], time_stride=1, projection_size=0)
 
     def run(steps: int) -> tuple[object, list[int]]:
         torch.manual_seed(0)
         counted: list[int] = []
         options = Options(steps, 2, save_every=2)
-        done = learn(
-            new_encoder(frontend, model), made, made, tmp_path, trainer, options, 0, lambda n, f: counted.append(n)
-        )
+        encoder = new_encoder(frontend, model)
+        done = learn(encoder, made, tmp_path, trainer, options, 0, lambda n, f: counted.append(n))
         return done, counted
 
     assert run(2)[1] == [1, 1]
@@ -132,6 +126,38 @@ def test_an_encoder_learns_goes_on_and_becomes_a_file_of_its_own_kind(tmp_path: 
     assert contradiction(metadata) is None
     for values in ([], [0.5, 2.0], ["x"], None, {}):
         assert "typed_thresholds" in str(contradiction({**metadata, "typed_thresholds": values}))
+
+
+def test_pieces_are_what_the_encoder_hears(tmp_path: Path) -> None:
+    """Behind the pretrained layers the encoder gets in training what it has in a stream; no shard is made twice."""
+    model = RecurrentConfig(hidden_size=8, speech_convs=15, conv_channels=[], time_stride=1, projection_size=0)
+    frontend = FrontendConfig(n_mels=32, f_min=60.0, f_max=3800.0)
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "a.wav", np.round(rng.normal(0, 3000, 15000)).astype(np.int16), 16000)
+    plans = [
+        Plan([str(tmp_path / "a.wav")], "a cat"),
+        Plan([str(tmp_path / "a.wav")] * 2),
+        Plan(text="a cat", voice="en-us", rate=150),
+    ]
+    paths = [path for copy in (0, 1) for path in make_pieces(tmp_path / "made", plans, (frontend, model), copy, 1)]
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    assert make_pieces(tmp_path / "made", plans, (frontend, model), 1, 1) == paths[1:]
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
+    made = Pieces.read(paths)
+    assert made.phonemes == [("ə", "k", "æ", "t"), (), ("ə", "k", "æ", "t")] * 2
+    lengths = np.diff(made.ends, prepend=0)
+    assert lengths[:2].tolist() == [int((0.3 + 0.9375) / 0.04), int((0.4 + 1.875) / 0.04)]
+    assert abs(lengths[3] - lengths[0]) <= 0.2 * lengths[0]  # at another pace
+    assert not np.array_equal(made.heard[: lengths[0]], made.heard[made.ends[2] :][: lengths[0]])
+    encoder = new_encoder(frontend, model).eval()
+    noise = np.random.default_rng([0, 0]).normal(0, 4.0, 19800)
+    row = np.concatenate([np.zeros(1600), read_int16(tmp_path / "a.wav", 16000), np.zeros(3200)])
+    waveform = torch.from_numpy(np.round(row + noise)[:19200] / 32768).float()[None]
+    caught: list[torch.Tensor] = []
+    encoder.classifier.get_submodule("frames").register_forward_hook(lambda *given: caught.append(given[2]))
+    with torch.no_grad():
+        encoder(waveform, encoder.initial_state(1))
+    np.testing.assert_allclose(caught[0][0].numpy(), made.heard[:30].astype(np.float32), atol=2e-2, rtol=1e-2)
 
 
 def test_the_phoneme_error_counts_edits() -> None:

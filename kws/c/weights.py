@@ -235,8 +235,12 @@ class _Reader:
         """The layers behind the convolutions, which give `size` numbers, and the shapes that the options say."""
         model = self.model
         assert isinstance(model, RecurrentConfig)
-        if [conv.channels for conv in w.convs] != model.conv_channels or w.head is None:
-            raise KwsError(f"its convolutions are not of {model.conv_channels} channels")
+        if model.speech_convs:
+            fits = len(w.convs) == model.speech_convs
+        else:
+            fits = [conv.channels for conv in w.convs] == model.conv_channels
+        if not fits or w.head is None:
+            raise KwsError("its convolutions are not those that its metadata say")
         gates, expected = len(GATE_ORDER[model.cell]) * model.hidden_size, []
         layers = [] if w.projection is None else [w.projection]
         if w.projection is not None:

@@ -1,1 +1,1 @@
-"""An encoder of speech of our own: a streaming LSTM that hears phonemes, trained beside a larger model's embedding."""
+"""An encoder of speech: a streaming LSTM that hears phonemes behind a pretrained model's first layers."""

@@ -19,9 +19,9 @@ SPOKEN_WORDS, RATES, PITCHES = (1, 9), (90, 210), (20, 81)  # of a synthetic pie
 
 
 def speech_plans(table: Path, left_out: Sequence[str]) -> list[Plan]:
-    """A piece for each file of running speech that says none of `left_out`."""
-    spoken = [u for u in read_speech(table, "--speech") if not any(says(u.text, word) for word in left_out)]
-    return [Plan([str(u.path)], u.text if ENGLISH.fullmatch(u.text) else "") for u in spoken]
+    """A piece for each file of English running speech that says none of `left_out`."""
+    spoken = [u for u in read_speech(table, "data.speech") if ENGLISH.fullmatch(u.text)]
+    return [Plan([str(u.path)], u.text) for u in spoken if not any(says(u.text, word) for word in left_out)]
 
 
 def word_plans(root: Path, split: str, left_out: Sequence[str], count: int, rng: np.random.Generator) -> list[Plan]:

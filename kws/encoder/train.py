@@ -11,11 +11,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from kws.config import PhonemesConfig, TrainConfig
+from kws.config import PhonemesConfig, RecurrentConfig, TrainConfig
 from kws.encoder import sources
-from kws.encoder.learn import Options, learn, new_encoder
+from kws.encoder.learn import Options, learn
 from kws.encoder.measure import heard_phonemes, phoneme_error, typed_thresholds
-from kws.encoder.pieces import Pieces, Plan, make_pieces
+from kws.encoder.pieces import Pieces, Plan, make_pieces, new_encoder
 from kws.encoder.rows import ROW_FRAMES
 from kws.errors import KwsError
 from kws.model.checkpoint import load_checkpoint, save_checkpoint
@@ -36,32 +36,32 @@ def train_encoder(config: TrainConfig, run_dir: Path) -> float:
 
     A run that was stopped goes on with `resume=true`. Raises `KwsError` for data that is not there.
     """
-    options = cast(PhonemesConfig, config.data)
-    if not config.augment.noise_dir:
-        raise KwsError("an encoder is to hear noise; name a folder or a table of it with augment.noise_dir=...")
+    options, model = cast(PhonemesConfig, config.data), config.model
+    if not isinstance(model, RecurrentConfig) or not model.speech_convs:
+        raise KwsError("an encoder is a recurrent model behind a pretrained one; choose experiment=encoder")
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     workers, rng = options.workers or cores(), np.random.default_rng(config.seed)
-    pieces = Path(options.cache_dir) / "encoder"
-    spoken = sources.speech_plans(Path(options.speech), options.left_out)
-    plans = {"speech": spoken, "noise": [Plan([str(u.path)]) for u in read_speech(
-        Path(config.augment.noise_dir), "augment.noise_dir")]}  # fmt: skip
+    plans = sources.speech_plans(Path(options.speech), options.left_out)
+    plans += sources.spoken_plans(plans, options.spoken, rng)
     if options.words_root:
-        root = Path(options.words_root)
-        plans["words"] = sources.word_plans(root, "train", options.left_out, options.words_clips, rng)
-    plans["spoken"] = sources.spoken_plans(spoken, options.spoken, rng)
-    made = {name: make_pieces(pieces / name, members, workers, config.seed) for name, members in plans.items()}
-    noise = Pieces.read(made.pop("noise"))
-    heard = Pieces.read([path for name in made for path in made[name]])
+        plans += sources.word_plans(Path(options.words_root), "train", options.left_out, options.words_clips, rng)
+    if config.augment.noise_dir:
+        plans += [Plan([str(u.path)]) for u in read_speech(Path(config.augment.noise_dir), "augment.noise_dir")]
+    plans = [plans[i] for i in rng.permutation(len(plans))]
+    folder, layers = Path(options.cache_dir) / "encoder", (config.frontend, model)
+    made = [path for copy in range(options.copies) for path in make_pieces(folder, plans, layers, copy, workers)]
+    pieces = Pieces.read(made)
     trainer = config.trainer
-    steps = round(trainer.epochs * len(heard.features) / (trainer.batch_size * ROW_FRAMES))
-    learning = Options(steps, trainer.batch_size, options.embedding_weight)
-    encoder = new_encoder(config.frontend, config.model)
+    steps = round(trainer.epochs * len(pieces.heard) / (trainer.batch_size * ROW_FRAMES))
+    encoder = new_encoder(config.frontend, model)
     if not config.resume:
         (run_dir / LAST_STEP).unlink(missing_ok=True)
-    print(f"{encoder.n_parameters:,} parameters, {len(heard.features) / 360_000:.1f} h, {steps} steps; {run_dir}")
+    hours = len(pieces.heard) * encoder.frame_length / config.frontend.sample_rate / 3600
+    print(f"{encoder.n_parameters:,} parameters, {hours:.1f} h, {steps} steps; {run_dir}")
     with Stage("learning", steps, "step") as stage:
-        encoder = learn(encoder, heard, noise, run_dir, trainer, learning, config.seed, stage.advance)
+        learning = Options(steps, trainer.batch_size)
+        encoder = learn(encoder, pieces, run_dir, trainer, learning, config.seed, stage.advance)
     save_checkpoint(run_dir / BEST, encoder, info={"config": json.loads(json.dumps(config, default=vars))})
     return finish(config, run_dir)
 

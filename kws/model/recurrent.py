@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kws.config import RecurrentConfig
 from kws.model.batch_norm import BatchNorm
 from kws.model.layer import Serial
+from kws.model.speech_embedding import speech_convs
 
 
 class CausalConv(nn.Module):
@@ -89,7 +90,11 @@ def recurrent_classifier(n_features: int, n_labels: int, config: RecurrentConfig
     """Normalised features `[B, T, n_features]` -> logits `[B, T / time_stride, n_labels]`."""
     layers: dict[str, nn.Module] = {}
     size = n_features
-    if config.conv_channels:
+    if config.speech_convs:
+        convs = speech_convs(n_features, config.speech_convs)
+        layers |= {"image": Image(), "convs": convs, "frames": Frames()}
+        size = convs[-1].conv.out_channels * convs[-1].out_bands
+    elif config.conv_channels:
         convs, channels, bands, stride = Serial(), 1, n_features, config.time_stride
         for out_channels in config.conv_channels:
             conv = CausalConv(channels, out_channels, bands, config.conv_kernel, stride)

@@ -119,15 +119,25 @@ class WindowHead(nn.Module):
         return self.conv(x.transpose(1, 2)).transpose(1, 2), x[:, x.shape[1] - self.history_shape[0] :].flatten(1)
 
 
-def embedding_convs() -> Serial:
-    """Normalised features `[B, T, 32]` -> `[B, T / 8, 96]`."""
+def speech_convs(n_bands: int, count: int) -> Serial:
+    """The first `count` of `CONVS`: images `[B, 1, T, 32]` -> `[B, channels, T / stride, bands]`.
+
+    Raises `KwsError` for other features.
+    """
+    if n_bands != N_BANDS:
+        raise KwsError(f"the speech embedding hears {N_BANDS} mel bands, not {n_bands}; add frontend=speech_embedding")
     convs = Serial()
-    channels, bands = 1, N_BANDS
-    for number, shape in enumerate(CONVS):
+    channels, bands = 1, n_bands
+    for number, shape in enumerate(CONVS[:count]):
         conv = EmbeddingConv(channels, bands, shape, active=number < len(CONVS) - 1)
         convs.append(conv)
         channels, bands = shape.channels, conv.out_bands
-    return Serial(OrderedDict(bands=Bands(), convs=convs, embedding=Embedding()))
+    return convs
+
+
+def embedding_convs(n_bands: int = N_BANDS) -> Serial:
+    """Normalised features `[B, T, 32]` -> `[B, T / 8, 96]`."""
+    return Serial(OrderedDict(bands=Bands(), convs=speech_convs(n_bands, len(CONVS)), embedding=Embedding()))
 
 
 def published_weights() -> dict[str, Tensor]:
@@ -164,19 +174,19 @@ def _code(model: Any, operator: Any) -> int:
 
 
 def take_pretrained(normalize: nn.Module, encoder: nn.Module) -> None:
-    """Give a front end's normalisation and an encoder (`embedding_convs`) the published weights, for good.
+    """Give a front end's normalisation and the `convs` of an encoder (`speech_convs`) the published weights, for good.
 
     Raises `KwsError` where the package that holds them is not installed.
     """
-    encoder.load_state_dict(published_weights())
-    encoder.requires_grad_(False)
+    convs = encoder.get_submodule("convs")
+    wanted, weights = convs.state_dict(), published_weights()
+    convs.load_state_dict({name: weights[f"convs.{name}"] for name in wanted})
+    convs.requires_grad_(False)
     normalize.get_buffer("mean").fill_(FEATURE_MEAN)
     normalize.get_buffer("std").fill_(FEATURE_STD)
 
 
 def speech_embedding_classifier(n_features: int, n_labels: int, config: SpeechEmbeddingConfig) -> Serial:
     """Normalised features `[B, T, 32]` -> logits `[B, T / 8, n_labels]`. Raises `KwsError` for other features."""
-    if n_features != N_BANDS:
-        raise KwsError(f"model speech_embedding hears {N_BANDS} mel bands, not {n_features}: frontend=speech_embedding")
     head = WindowHead(EMBEDDING_SIZE, n_labels, config.head_frames)
-    return Serial(OrderedDict(encoder=embedding_convs(), input_dropout=nn.Dropout(config.dropout), head=head))
+    return Serial(OrderedDict(encoder=embedding_convs(n_features), input_dropout=nn.Dropout(config.dropout), head=head))

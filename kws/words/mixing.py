@@ -41,10 +41,7 @@ class Mixer:
 
     def scene(self, clip: Int16, seconds: float = SCENE) -> Scene:
         """A clip, whole, in a scene of `seconds`, or of its own length and 1 s where that is longer."""
-        rng = self.rng
-        speed = 1 + rng.uniform(-SPEED, SPEED)
-        sound = np.interp(np.arange(0, len(clip) - 1, speed), np.arange(len(clip)), clip).astype(np.float32)
-        sound /= max(float(rms(sound)), 1e-3)
+        rng, sound = self.rng, self.paced(clip)
         length = max(round(seconds * SAMPLE_RATE), len(sound) + SAMPLE_RATE)
         latest = length - len(sound) - round(AFTER * SAMPLE_RATE)
         onset = int(rng.integers(latest // 2, max(latest, latest // 2 + 1)))
@@ -53,6 +50,12 @@ class Mixer:
         if self.talk and rng.random() < TALK_SHARE:
             self._surround(track, onset, onset + len(sound))
         return Scene(self.heard(track), onset, onset + len(sound))
+
+    def paced(self, clip: Int16) -> Float32:
+        """A clip faster or slower, its pitch with it, of RMS 1: float32."""
+        speed = 1 + self.rng.uniform(-SPEED, SPEED)
+        sound = np.interp(np.arange(0, len(clip) - 1, speed), np.arange(len(clip)), clip).astype(np.float32)
+        return sound / np.float32(max(float(rms(sound)), 1e-3))
 
     def heard(self, track: Float32) -> Int16:
         """What a microphone hears of dry speech float32 `[S]` of about RMS 1: int16 `[S]`."""
