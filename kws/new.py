@@ -13,13 +13,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from kws.apps import capture
 from kws.calibrate import calibrate
 from kws.errors import KwsError
 from kws.speech import kokoro
 from kws.system.jobs import cores
 from kws.words import negatives
+from kws.words.confusion import confusions
 from kws.words.report import write_report
-from kws.words.speak import CLIPS
+from kws.words.speak import CLIPS, SAMPLE_RATE, say_once
 from kws.words.stages import Workshop, check_hours
 from kws.words.takes import Takes, read_takes
 from kws.words.words import read_words, warnings_of
@@ -42,6 +46,7 @@ def new(
     steps: int = 0,
     clips: int = CLIPS,
     workers: int = 0,
+    play: bool = False,
 ) -> Path:
     """Make `output/model.onnx` and `output/report.html`; prints what it does, returns the model.
 
@@ -59,6 +64,7 @@ def new(
         steps: of learning; 0: by the number of words.
         clips: spoken of each word.
         workers: processes; 0: one per core.
+        play: whether each word is played first, as it is pronounced.
 
     Raises:
         KwsError: for words that cannot be said or told apart, takes of no use, too little speech.
@@ -72,6 +78,9 @@ def new(
     width = max(len(word.label) for word in asked)
     for word in asked:
         print(f"{word.label:{width}}  {word.ipa}")
+    if play:
+        for clip in say_once(asked, language):
+            capture.play(clip, SAMPLE_RATE)
     found = negatives.find([Path(place).expanduser() for place in negative_places])
     train, held = negatives.split(found)
     check_hours(train, held)
@@ -104,7 +113,8 @@ def new(
     model = output / "model.onnx"
     shop.finish(calibrated, model)
     report = output / "report.html"
-    write_report(report, shop, points, fa_per_hour, spoken)
+    alike = confusions(model, asked, language, shop.folder, np.random.default_rng(seed))
+    write_report(report, shop, points, fa_per_hour, spoken, alike)
     minutes = (time.monotonic() - started) / 60
     print(f"\n{model} and {report}, in {minutes:.1f} minutes; try it with:")
     print(f"  kws listen --model {shlex.quote(str(model))}")
@@ -139,6 +149,7 @@ def main(arguments: Sequence[str]) -> int:
     add("words", nargs="+", metavar="WORD", help="a word or a phrase in quotes; several make one spotter")
     add("--output", required=True, metavar="DIR", help="the folder to make: model.onnx, report.html")
     add("--say", action="append", default=[], metavar="[WORD=]PHONEMES", help="phonemes in espeak-ng's notation")
+    add("--play", action="store_true", help="play each word first, as it is pronounced")
     add("--takes", metavar="DIR", help="recordings of the words: a folder for each (kws record makes them)")
     add(
         "--negatives", action="append", default=[], dest="negative_places", metavar="DIR",

@@ -16,9 +16,10 @@ from kws.model.frontend import Normalization  # noqa: E402
 from kws.model.layer import verify_contract  # noqa: E402
 from kws.model.speech_embedding import SCALE, embedding_convs, take_pretrained  # noqa: E402
 from kws.recordings.speech import Utterance  # noqa: E402
+from kws.runtime.shipped import find_model  # noqa: E402
 from kws.speech import kokoro  # noqa: E402
 from kws.speech.phonemes import from_ipa, phonemes  # noqa: E402
-from kws.words import negatives, speak  # noqa: E402
+from kws.words import confusion, negatives, speak  # noqa: E402
 from kws.words.features import FRAME_LENGTH, Embedder, new_spotter  # noqa: E402
 from kws.words.learn import LANES, LENGTH, MODEL, WINDOW, Scenes, heard, learn, scene_loss  # noqa: E402
 from kws.words.mixing import AFTER, SAMPLE_RATE, Mixer  # noqa: E402
@@ -47,6 +48,10 @@ def test_ipa_becomes_the_phonemes_that_an_encoder_knows() -> None:
         (["computer", "Computer"], {}, "given twice"),
         (["sunday", "sundae"], {}, "sound alike"),
         (["jarvis"], {"marvin": "m"}, "none of the words"),
+        (["jarvis"], {"jarvis": "xyzzy"}, "'xyzzy' holds what is no phoneme of espeak-ng's voice en-us"),
+        (["jarvis"], {"jarvis": "123"}, "no phoneme"),
+        (["jarvis"], {"jarvis": "m]] hello [[m"}, "no phoneme"),
+        (["jarvis"], {"jarvis": "k@"}, "'jarvis' is too short: it has 2 phonemes"),
     ],
 )
 def test_words_that_cannot_be_learned_are_refused_in_a_sentence(words, say, message) -> None:
@@ -65,6 +70,16 @@ def test_words_are_pronounced_and_warned_of() -> None:
     assert any("'light' is short (3 phonemes)" in note for note in notes)
     assert any("'light' is part of 'light mirror'" in note for note in notes)
     assert any("'light' sounds like" in note and "night" in note for note in notes)
+
+
+def test_a_word_is_said_and_played_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kokoro, "PACKAGE", "no_such_package")
+    [told] = read_words(["komputa"], {"komputa": "k @ m p j 'u: t 3"}, "en")
+    [written] = read_words(["computer"], {}, "en")
+    assert told.phonemes == written.phonemes
+    first, second = (clip.astype(float) for clip in speak.say_once([told, written], "en"))
+    assert len(first) == len(second) > 0.3 * SAMPLE_RATE
+    assert np.corrcoef(first, second)[0, 1] > 0.95
 
 
 def test_the_encoder_is_what_tensorflow_lite_runs() -> None:
@@ -147,7 +162,7 @@ def test_few_voices_of_kokoro_become_many(tmp_path: Path, monkeypatch: pytest.Mo
     assert sum(clip["voice"].startswith(kokoro.PREFIX) for clip in clips) == 80
     assert len(clips) == 80 + 120  # foreign voices are not learned from alone
     told = speak.plan(["[[dZ'A@vIs]]"], "en", 0, 80)
-    assert not any(clip["voice"].startswith(kokoro.PREFIX) for clip in told)
+    assert sum(clip["voice"].startswith(kokoro.PREFIX) for clip in told) == 80
     (tmp_path / "voices").mkdir()
     for name in ("model.onnx", "voices/af_one.bin", "voices/am_two.bin", "voices/jm_three.bin"):
         (tmp_path / name).touch()
@@ -220,6 +235,17 @@ def test_speech_is_split_by_speaker(tmp_path: Path) -> None:
     assert len(train) > len(held) > 20
     single = [Utterance(tmp_path / f"{n}.wav", "") for n in range(100)]
     assert 20 < len(negatives.split(single)[1]) < 60
+
+
+def test_what_is_taken_for_a_word_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of the words themselves hears them in what sounds like them, and not in what does not."""
+    monkeypatch.setattr(confusion, "MOST_TEXTS", 3)
+    monkeypatch.setattr(confusion, "VOICES", 2)
+    monkeypatch.setattr(confusion, "sound_alikes", lambda label: ["seven", "offf", "banana"])
+    words = read_words(["seven"], {}, "en")
+    found = confusion.confusions(find_model("gsc12_tiny"), words, "en", tmp_path, np.random.default_rng(0))
+    assert [(each.label, each.text, each.said) for each in found] == [("seven", "offf", 2), ("seven", "banana", 2)]
+    assert found[0].fired > found[1].fired == 0  # the model knows `off`
 
 
 def test_takes_are_checked_and_the_bad_ones_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from kws.audio.files import blocks
 from kws.audio.resample import Resampler
-from kws.system.arrays import Float32
+from kws.system.arrays import Float32, Int16
 
 BLOCK_SECONDS = 0.02  # what a device hands over at once
 BUFFER_SECONDS = 0.1  # what a device keeps for us while we are not scheduled
@@ -183,6 +183,17 @@ def list_inputs() -> list[str]:
         for info in sd.query_devices()
         if info["max_input_channels"] > 0
     ]
+
+
+def play(samples: Int16, sample_rate: int) -> None:
+    """Play int16 `[S]` to its end. Raises `CaptureError` where nothing can."""
+    sd = _sounddevice()
+    try:
+        sd.play(samples, sample_rate, blocking=True)
+    except sd.PortAudioError as error:
+        raise CaptureError(
+            f"nothing can be played here ({error}); connect a loudspeaker or leave --play out"
+        ) from error
 
 
 def _sounddevice() -> ModuleType:

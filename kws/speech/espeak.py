@@ -17,6 +17,7 @@ from kws.system.arrays import Float32, Int16
 
 AUDIO_OUTPUT_SYNCHRONOUS, CHARS_UTF8, PHONEMES, IPA = 2, 1, 0x100, 2  # of espeak-ng's speak_lib.h, like the next line
 RATE, PITCH, RANGE = 1, 3, 4
+USUAL = 100
 FASTEST = 450  # words per minute
 AUDIBLE = 0.01  # of full scale: speech goes from the first to the last sample above it
 SAMPLE_RATE = 16000
@@ -60,7 +61,12 @@ class Espeak:
             raise DataError(f"espeak-ng has no language or voice {voice!r}; choose another, such as en-us, de or fr")
 
     def ipa(self, text: str) -> str:
-        """How the chosen voice pronounces `text`: IPA with `_` between phonemes, spaces between words."""
+        """How the chosen voice pronounces `text`: IPA with `_` between phonemes, spaces between words.
+
+        Phonemes may stand in `[[` and `]]` as in `say`; what follows the first that there is not is left out.
+        """
+        if "[[" in text:
+            self.say("", USUAL, USUAL, USUAL)  # the library keeps from that call that it is to understand brackets
         rest, clauses = ctypes.c_char_p(text.encode() + b"\0"), []
         while rest.value:
             clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), CHARS_UTF8, IPA | ord("_") << 8)

@@ -13,7 +13,7 @@ from kws.system.jobs import run_jobs
 from kws.system.lists import read_lists
 
 BLANK = "_blank_"  # label of a frame that brings no new phoneme (CTC)
-UNSAID = "ˈˌ.|‿_-ˑ˞ʲʷʰ͡"  # marks in IPA that are no phoneme
+UNSAID = "ˈˌ.|‿_-ˑ˞ʲʷʰᵝ͡"  # marks in IPA that are no phoneme
 
 
 @cache

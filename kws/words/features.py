@@ -17,9 +17,10 @@ from kws.model.layer import Serial
 from kws.model.speech_embedding import take_pretrained
 from kws.model.spotter import KeywordSpotter
 from kws.recordings.speech import pause
-from kws.system.arrays import Float32, Int16, Int64
+from kws.system.arrays import Float32, Int16
 from kws.system.atomic import whole_file
 from kws.words.mixing import SAMPLE_RATE, Mixer
+from kws.words.speak import read_spoken
 
 FRAME_LENGTH = 1280  # samples of one embedding
 BLOCK = 200 * FRAME_LENGTH  # samples embedded at once
@@ -54,12 +55,6 @@ class Embedder:
             y, self._state = self._layers(waveform, self._state)
             parts.append(y[0].numpy())
         return np.concatenate(parts)
-
-
-def read_spoken(path: Path) -> tuple[list[Int16], Int64, Int64]:
-    """The clips of a file that `kws.words.speak.work` wrote, their labels, and how many scenes each is to stand in."""
-    with np.load(path) as spoken:
-        return np.split(spoken["samples"], spoken["ends"][:-1]), spoken["labels"], spoken["repeats"]
 
 
 def work(job: dict[str, Any], done: Callable[[int], None]) -> None:

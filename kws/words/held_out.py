@@ -11,8 +11,8 @@ import soundfile
 
 from kws.recordings.labels import COLUMNS, LABELS_FILE
 from kws.system.atomic import whole_folder
-from kws.words.features import read_spoken
 from kws.words.mixing import SAMPLE_RATE, Mixer
+from kws.words.speak import read_spoken
 
 SECONDS = 4.0  # of a scene
 FILE = "held-out.wav"

@@ -13,11 +13,13 @@ import soundfile
 from kws.runtime.operating_points import OperatingPoint
 from kws.system.atomic import whole_file
 from kws.words import negatives
-from kws.words.features import read_spoken
+from kws.words.confusion import Confusion
 from kws.words.mixing import SAMPLE_RATE
+from kws.words.speak import read_spoken
 from kws.words.stages import Workshop
 
 CLIPS = 4  # to listen to, of each word
+WORST = 12  # texts that it confuses, shown
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.3rem .8rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}audio{height:2rem;width:11rem}svg{width:100%;height:auto}
@@ -25,7 +27,12 @@ td:first-child,th:first-child{text-align:left}audio{height:2rem;width:11rem}svg{
 
 
 def write_report(
-    path: Path, shop: Workshop, points: Sequence[OperatingPoint], default: float, spoken: Sequence[Path]
+    path: Path,
+    shop: Workshop,
+    points: Sequence[OperatingPoint],
+    default: float,
+    spoken: Sequence[Path],
+    alike: Sequence[Confusion],
 ) -> None:
     """Write the page; whole or not at all."""
     words = "".join(f"<tr><td>{html.escape(w.label)}</td><td>{html.escape(w.ipa)}</td></tr>" for w in shop.words)
@@ -49,11 +56,28 @@ def write_report(
 <p>{len(shop.takes.sounds)} takes, {negatives.hours(shop.train):.1f} h of other speech to learn from.</p>
 <h2>What it promises</h2>
 <table><tr><th>false alarms an hour</th><th>seen</th><th>misses</th><th>thresholds</th></tr>{rows}</table>
-{_curve(points)}<h2>What it was told</h2>{_listen(shop, spoken)}
+{_curve(points)}<h2>What it confuses</h2>{_confused(alike)}
+<h2>What it was told</h2>{_listen(shop, spoken)}
 <h2>Notes</h2><ul>{"".join(f'<li class="note">{note}</li>' for note in notes)}</ul></html>
 """
     with whole_file(path) as partial:
         partial.write_text(page, encoding="utf-8")
+
+
+def _confused(alike: Sequence[Confusion]) -> str:
+    """What fired most often of the sound-alikes and parts of the words."""
+    fired, said = sum(x.fired for x in alike), sum(x.said for x in alike)
+    worst = sorted((x for x in alike if x.fired), key=lambda x: -x.fired)[:WORST]
+    rows = "".join(
+        f"<tr><td>{html.escape(x.text)}</td><td>{html.escape(x.label)}</td><td>{x.fired} of {x.said}</td></tr>"
+        for x in worst
+    )
+    table = f"<table><tr><th>said</th><th>near</th><th>fired</th></tr>{rows}</table>" if worst else ""
+    return (
+        f"<p>Of {len(alike)} texts that sound like the words or are parts of them, by synthetic voices and each alone, "
+        f"{fired} of {said} clips fired. Nothing was learned from them: in the false alarms promised above, such words "
+        f"come as often as people say them.</p>{table}"
+    )
 
 
 def _row(point: OperatingPoint, is_default: bool) -> str:

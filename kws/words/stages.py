@@ -20,9 +20,9 @@ from kws.system.atomic import whole_file
 from kws.system.jobs import run_jobs
 from kws.system.progress import Stage
 from kws.words import negatives, speak
-from kws.words.features import read_spoken
 from kws.words.held_out import write_held_out
 from kws.words.learn import Scenes, heard, learn
+from kws.words.speak import read_spoken
 from kws.words.takes import SCENES, Takes, write_takes
 from kws.words.words import Word, voice_of
 

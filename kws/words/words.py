@@ -14,6 +14,7 @@ from kws.speech.sentences import grammar
 LONGEST_WORDS, LONGEST_PHONEMES, FEWEST_PHONEMES, SHORT_PHONEMES = 5, 30, 3, 6
 NEAR_SHARE = 0.25  # of a word's phonemes, at least one: a word that differs in so many is one to be warned of
 LATIN = ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "nb", "da", "fi", "pl", "cs", "hu", "ro", "tr", "vi")
+ANY_PHONEME = "m"  # that every voice has
 ALIKE_SHARE = 0.2  # two of one's own words may not be so near
 
 
@@ -42,22 +43,38 @@ def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> l
         raise KwsError(f"--say names {unknown[0]!r}, which is none of the words: {', '.join(labels)}")
     said = [f"[[{''.join(say[label].split())}]]" if label in say else label for label in labels]
     words = []
-    for label, text, ipa in zip(labels, said, pronounce(said, voice_of(language)), strict=True):
-        phonemes = from_ipa(ipa) if label not in say else ()
-        if not phonemes and label not in say:
+    for label, text, ipa in zip(labels, said, _pronounced(said, voice_of(language)), strict=True):
+        phonemes = from_ipa(ipa)
+        if not phonemes:
             raise KwsError(f"espeak-ng cannot say {label!r} in the language {language!r}; spell it as it sounds")
-        words.append(Word(label, text, say.get(label, ipa), phonemes))
-        if phonemes and not FEWEST_PHONEMES <= len(phonemes) <= LONGEST_PHONEMES:
+        words.append(Word(label, text, ipa, phonemes))
+        if not FEWEST_PHONEMES <= len(phonemes) <= LONGEST_PHONEMES:
             which = "short" if len(phonemes) < FEWEST_PHONEMES else "long"
             raise KwsError(
-                f"{label!r} is too {which}: it has {len(phonemes)} phonemes ({ipa[:40]}), and a keyword needs "
-                f"{FEWEST_PHONEMES} to {LONGEST_PHONEMES}; choose another"
+                f"{label!r} is too {which}: it has {len(phonemes)} phoneme{'s' * (len(phonemes) > 1)}, and a keyword "
+                f"needs {FEWEST_PHONEMES} to {LONGEST_PHONEMES}; choose another"
             )
     for i, one in enumerate(words):
         for other in words[i + 1 :]:
-            if one.phonemes and distance(one.phonemes, other.phonemes) <= ALIKE_SHARE * len(one.phonemes):
+            if distance(one.phonemes, other.phonemes) <= ALIKE_SHARE * len(one.phonemes):
                 raise KwsError(f"{one.label!r} and {other.label!r} sound alike; choose words that differ more")
     return words
+
+
+def _pronounced(said: Sequence[str], voice: str) -> list[str]:
+    """The IPA of what is said. Raises `KwsError` for phonemes that are none of the voice's.
+
+    espeak-ng stops at the first that it does not know, so that another behind it changes nothing.
+    """
+    told = [number for number, text in enumerate(said) if text.startswith("[[")]
+    found = pronounce([*said, *(f"{said[number][:-2]}{ANY_PHONEME}]]" for number in told)], voice)
+    for number, longer in zip(told, found[len(said) :], strict=True):
+        phonemes = said[number][2:-2]
+        if longer == found[number] or set(phonemes) & set("[]"):
+            raise KwsError(
+                f"--say {phonemes!r} holds what is no phoneme of espeak-ng's voice {voice}; write it as in k@mpj'u:t3"
+            )
+    return found[: len(said)]
 
 
 def voice_of(language: str) -> str:
@@ -87,7 +104,7 @@ def warnings_of(words: Sequence[Word], lexicon: Collection[str], language: str) 
     """What the user should know before he waits, a sentence each: short words, near ones, parts of others."""
     found = []
     for word in words:
-        if word.phonemes and len(word.phonemes) < SHORT_PHONEMES:
+        if len(word.phonemes) < SHORT_PHONEMES:
             found.append(
                 f"{word.label!r} is short ({len(word.phonemes)} phonemes): expect more misses and false alarms than of "
                 f"a word of {SHORT_PHONEMES} or more"
@@ -108,6 +125,6 @@ def warnings_of(words: Sequence[Word], lexicon: Collection[str], language: str) 
             for text, phonemes in known.items()
             if text not in parts and distance(word.phonemes, phonemes) <= max(1, NEAR_SHARE * len(word.phonemes))
         ]
-        if near and word.phonemes:
+        if near:
             found.append(f"{word.label!r} sounds like {', '.join(near[:6])}: expect it to be taken for that")
     return found
