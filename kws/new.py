@@ -22,8 +22,9 @@ from kws.speech import kokoro
 from kws.system.jobs import cores
 from kws.words import negatives
 from kws.words.confusion import confusions
+from kws.words.mixing import SAMPLE_RATE
 from kws.words.report import write_report
-from kws.words.speak import CLIPS, SAMPLE_RATE, say_once
+from kws.words.speak import CLIPS, say_once
 from kws.words.stages import Workshop, check_hours
 from kws.words.takes import Takes, read_takes
 from kws.words.words import read_words, warnings_of

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from kws.data.decode import read_int16
-from kws.encoder.pieces import SAMPLE_RATE
 from kws.recordings.speech import Utterance, pause
 from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.phrases import REFRACTORY, PhraseScorer
 from kws.speech.phonemes import distance, from_ipa, pronounce
 from kws.system.arrays import Float32
 from kws.system.progress import Stage
+from kws.words.mixing import SAMPLE_RATE
 
 WORDS_OF_LENGTH = 12  # that typed words' thresholds are chosen with, for each number of phonemes
 LENGTHS = range(3, 13)  # phonemes

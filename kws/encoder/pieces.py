@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from kws.audio.levels import saturated
 from kws.config import FrontendConfig, RecurrentConfig
 from kws.data.decode import read_int16
 from kws.errors import DataError
@@ -131,11 +132,9 @@ def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
                 continue
             if plan.voice:
                 samples = espeak.say(plan.text, plan.rate, plan.pitch, 50)
-                sounds = [np.clip(samples * 32767, -32768, 32767).astype(np.int16)]
+                sounds = [saturated(samples * 32767)]
             else:
                 sounds = [read_int16(Path(path), SAMPLE_RATE) for path in plan.files]
-            if mixer:
-                sounds = [mixer.paced(sound) for sound in sounds]
             heard.append(hear(_joined(sounds, mixer, rng)))
             position += len(heard[-1])
             ends.append(position)
@@ -144,16 +143,17 @@ def work(job: dict[str, Any], done: Callable[[int], None]) -> None:
             np.savez(file, heard=np.concatenate(heard), ends=np.array(ends), phonemes=json.dumps(said))
 
 
-def _joined(sounds: Sequence[Any], mixer: Mixer | None, rng: np.random.Generator) -> Int16:
+def _joined(sounds: Sequence[Int16], mixer: Mixer | None, rng: np.random.Generator) -> Int16:
     """The sounds with a pause around each; through `mixer`, or with faint noise."""
-    pauses = [LEAD, *[GAP] * (len(sounds) - 1), END]
     parts: list[Any] = []
-    for seconds, sound in zip(pauses, [*sounds, np.zeros(0, np.float32)], strict=True):
-        parts += [np.zeros(round(seconds * SAMPLE_RATE), np.float32), sound]
+    for number, sound in enumerate(sounds):
+        parts.append(np.zeros(round((GAP if number else LEAD) * SAMPLE_RATE), np.float32))
+        parts.append(mixer.paced(sound) if mixer else sound)
+    parts.append(np.zeros(round(END * SAMPLE_RATE), np.float32))
     row = np.concatenate(parts).astype(np.float32)
     if mixer:
         return mixer.heard(row)
-    return np.clip(np.round(row + rng.normal(0, FAINT, len(row))), -32768, 32767).astype(np.int16)
+    return saturated(row + rng.normal(0, FAINT, len(row)))
 
 
 class _Ear:

@@ -91,9 +91,8 @@ def recurrent_classifier(n_features: int, n_labels: int, config: RecurrentConfig
     layers: dict[str, nn.Module] = {}
     size = n_features
     if config.speech_convs:
-        convs = speech_convs(n_features, config.speech_convs)
+        convs, size = speech_convs(n_features, config.speech_convs)
         layers |= {"image": Image(), "convs": convs, "frames": Frames()}
-        size = convs[-1].conv.out_channels * convs[-1].out_bands
     elif config.conv_channels:
         convs, channels, bands, stride = Serial(), 1, n_features, config.time_stride
         for out_channels in config.conv_channels:

@@ -119,8 +119,8 @@ class WindowHead(nn.Module):
         return self.conv(x.transpose(1, 2)).transpose(1, 2), x[:, x.shape[1] - self.history_shape[0] :].flatten(1)
 
 
-def speech_convs(n_bands: int, count: int) -> Serial:
-    """The first `count` of `CONVS`: images `[B, 1, T, 32]` -> `[B, channels, T / stride, bands]`.
+def speech_convs(n_bands: int, count: int) -> tuple[Serial, int]:
+    """The first `count` of `CONVS`: images `[B, 1, T, 32]` -> `[B, channels, T / stride, bands]`; channels x bands.
 
     Raises `KwsError` for other features.
     """
@@ -132,12 +132,12 @@ def speech_convs(n_bands: int, count: int) -> Serial:
         conv = EmbeddingConv(channels, bands, shape, active=number < len(CONVS) - 1)
         convs.append(conv)
         channels, bands = shape.channels, conv.out_bands
-    return convs
+    return convs, channels * bands
 
 
 def embedding_convs(n_bands: int = N_BANDS) -> Serial:
     """Normalised features `[B, T, 32]` -> `[B, T / 8, 96]`."""
-    return Serial(OrderedDict(bands=Bands(), convs=speech_convs(n_bands, len(CONVS)), embedding=Embedding()))
+    return Serial(OrderedDict(bands=Bands(), convs=speech_convs(n_bands, len(CONVS))[0], embedding=Embedding()))
 
 
 def published_weights() -> dict[str, Tensor]:
