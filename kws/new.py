@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.apps import capture
-from kws.calibrate import calibrate
+from kws.calibrate import FITTED, calibrate
 from kws.errors import KwsError
 from kws.speech import kokoro
 from kws.system.jobs import cores
@@ -73,6 +73,11 @@ def new(
     output = Path(output).expanduser()
     if clips < 32:
         raise KwsError(f"--clips is {clips}; at least 32 of each word are needed")
+    if not 0 < fa_per_hour < float("inf"):
+        raise KwsError(f"--fa-per-hour is {fa_per_hour:g}; give a number of false alarms above 0, such as 0.5")
+    for name, value in (("steps", steps), ("workers", workers), ("seed", seed)):
+        if value < 0:
+            raise KwsError(f"--{name} is {value}; give 0 or more")
     if output.is_file():
         raise KwsError(f"--output {output} is a file; name a folder")
     asked = read_words(words, _said(say, words), language)
@@ -84,7 +89,7 @@ def new(
             capture.play(clip, SAMPLE_RATE)
     found = negatives.find([Path(place).expanduser() for place in negative_places])
     train, held = negatives.split(found)
-    check_hours(train, held)
+    check_hours(train, held, FITTED / fa_per_hour)
     lexicon = {w for u in found for w in u.text.lower().split() if w.isascii() and w.replace("'", "").isalpha()}
     for warning in warnings_of(asked, lexicon, language):
         print(f"note: {warning}")

@@ -19,6 +19,7 @@ AFTER = 0.65  # s of a scene that follow its word, at least
 LEVEL_DB, SNR_DB, DIRECT_DB, RT60 = (-36.0, -16.0), (3.0, 30.0), (-2.0, 12.0), (0.15, 0.7)
 ECHO_SHARE, TALK_SHARE, NOISE_SHARE, COLOUR_DB = 0.5, 0.5, 0.85, 6.0
 NOISE_COLOURS = 8  # of each kind of noise
+HEARD_THROUGH = repr((LEVEL_DB, SNR_DB, DIRECT_DB, RT60, ECHO_SHARE, NOISE_SHARE, COLOUR_DB))  # of `Mixer.heard`
 SPEED = 0.15  # played faster or slower by at most
 
 

@@ -22,6 +22,7 @@ from kws.system.progress import Stage
 from kws.words import negatives, speak
 from kws.words.held_out import write_held_out
 from kws.words.learn import Scenes, heard, learn
+from kws.words.mixing import HEARD_THROUGH
 from kws.words.speak import read_spoken
 from kws.words.takes import SCENES, Takes, write_takes
 from kws.words.words import Word, voice_of
@@ -34,6 +35,7 @@ TALK_FILES = 60  # of real speech, that stand beside the words
 HEARD_SHARE = 3  # one shard of speech in so many is also trained on through rooms and noise
 STEPS, STEPS_PER_WORD = 1600, 200
 CHECK_STEPS, CHECK_LEAST = 400, 0.05  # before takes are heard; posterior of its word that a take must have
+LEAST_HOURS = 0.2  # of speech to train on
 CACHE = Path("~/.cache/kws/embeddings")
 
 
@@ -181,13 +183,14 @@ class Workshop:
 
 def _stamp(part: Sequence[Utterance], heard: bool) -> str:
     stamps = "".join(f"{u.path.resolve()}\0{(status := u.path.stat()).st_size}\0{status.st_mtime_ns}\n" for u in part)
-    return hashlib.sha256(f"{CACHE_FORMAT} {heard} {stamps}".encode(errors="surrogateescape")).hexdigest()[:20]
+    how = HEARD_THROUGH if heard else ""
+    return hashlib.sha256(f"{CACHE_FORMAT} {heard}{how} {stamps}".encode(errors="surrogateescape")).hexdigest()[:20]
 
 
-def check_hours(train: Sequence[Utterance], calibrate: Sequence[Utterance]) -> None:
-    """Raise `KwsError` where there is too little speech for what is promised."""
-    for what, part, least in (("train on", train, 0.2), ("calibrate on", calibrate, 0.6)):
-        if (found := negatives.hours(part)) < least:
+def check_hours(train: Sequence[Utterance], calibrate: Sequence[Utterance], least: float) -> None:
+    """Raise `KwsError` where there is too little speech to train on, or less than `least` hours to calibrate on."""
+    for what, part, needed in (("train on", train, LEAST_HOURS), ("calibrate on", calibrate, least)):
+        if (found := negatives.hours(part)) < needed:
             raise KwsError(
-                f"there is {found:.2f} h of speech to {what}, and {least:g} h are needed; {negatives.REMEDY}"
+                f"there is {found:.2f} h of speech to {what}, and {needed:.2g} h are needed; {negatives.REMEDY}"
             )
