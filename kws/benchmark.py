@@ -20,6 +20,7 @@ from typing import Any
 from kws.apps.info import describe
 from kws.errors import KwsError
 from kws.runtime.shipped import find_model
+from kws.system.atomic import write_whole
 
 PEERS = ("pymicro-wakeword", "silero-vad", "pyopen-wakeword", "pocketsphinx")
 
@@ -71,7 +72,7 @@ def benchmark(models: Sequence[str | Path], peers: bool = True, output: str | Pa
         )
         print(f"{measured['model']}, blocks of {measured['block_ms']:g} ms: {', '.join(counts)}")
     if output:
-        Path(output).write_text(json.dumps(report, indent=2) + "\n")
+        write_whole(Path(output), (json.dumps(report, indent=2) + "\n").encode())
         print(output)
     return report
 

@@ -10,8 +10,11 @@ import functools
 import importlib
 import importlib.util
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, NoReturn
 
 from kws import __version__
@@ -66,20 +69,52 @@ def usage() -> str:
 
 
 def run(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Exit status of `command(arguments)`; an error that a user can mend becomes one sentence and status 1."""
+    """Exit status of `command(arguments)`; an error that a user can mend becomes one sentence and status 1.
+
+    SIGTERM ends it as Ctrl-C does.
+    """
     try:
-        return command(arguments)
+        with _terminable():
+            status = command(arguments)
+            sys.stdout.flush()
+            return status
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("\ninterrupted", file=sys.stderr)
-        return 130
+        return 143 if isinstance(interrupt, _Terminated) else 130
     except (KwsError, OSError) as error:
         if os.environ.get(DEBUG) == "1":
             raise
         print(f"error: {error}", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+        except OSError:  # nothing more can be written there
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Within it, SIGTERM raises what Ctrl-C does, unless somebody else handles it."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what is half-written is being removed
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _call(name: str, arguments: Sequence[str]) -> int:
@@ -100,7 +135,7 @@ def _call(name: str, arguments: Sequence[str]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of `kws`. Status: 0 done, 1 an error, 2 a wrong call, 130 interrupted."""
+    """Entry of `kws`. Status: 0 done, 1 an error, 2 a wrong call, 130 interrupted, 143 ended by SIGTERM."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or ["--help"]
     if name in ("-h", "--help"):
         print(usage())

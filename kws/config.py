@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar
+from unicodedata import category
 
 from kws.errors import KwsError, above, between, one_of
 
@@ -17,11 +18,38 @@ SILENCE = "_silence_"
 UNKNOWN = "_unknown_"
 BACKGROUND_NOISE = "_background_noise_"
 SPLITS = ("train", "validation", "test")
+MOST_LABELS, LONGEST_LABEL = 10_000, 64  # characters
+LONGEST_MS, LARGEST_SEED, MOST_PROCESSES = 10_000, 2**31 - 1, 1024
+FRONTEND_BOUNDS: dict[str, tuple[float, float]] = {
+    "sample_rate": (1000, 384_000),
+    "win_ms": (0.01, LONGEST_MS),
+    "hop_ms": (0.01, LONGEST_MS),
+    "n_fft": (2, 1 << 16),
+    "n_mels": (1, 1 << 15),
+    "n_mfcc": (1, 1 << 15),
+    "f_min": (0, 384_000),
+    "f_max": (0, 384_000),
+    "log_offset": (1e-30, 1),
+}
 
 
 def is_keyword(label: str) -> bool:
     """Whether a label is to be detected: one that does not begin with `_`."""
     return not label.startswith("_")
+
+
+def labels_fault(labels: Any) -> str | None:
+    """What is wrong with the labels of a file that may be a stranger's; None: nothing."""
+    if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels) or len(set(labels)) < len(labels):
+        return f"labels is {labels!r}, not a list of different names"
+    if not keywords_of(labels) or len(labels) < 2:
+        return f"labels is {labels!r}, which needs a keyword and something else"
+    if len(labels) > MOST_LABELS:
+        return f"labels are {len(labels)}; there may be at most {MOST_LABELS}"
+    for label in labels:
+        if not 0 < len(label) <= LONGEST_LABEL or any(c in "/\\" or category(c).startswith("C") for c in label):
+            return f"labels holds {label!r}, which is empty, too long, or holds a slash or a control character"
+    return None
 
 
 def keywords_of(labels: Iterable[str]) -> list[str]:
@@ -70,9 +98,7 @@ class FrontendConfig:
     def __post_init__(self) -> None:
         one_of("frontend.kind", self.kind, ("log_mel", "mfcc", "spectrogram"))
         one_of("frontend.mel_scale", self.mel_scale, ("htk", "slaney"))
-        between("frontend.sample_rate", self.sample_rate, 1000)
-        above("frontend.win_ms", self.win_ms)
-        above("frontend.hop_ms", self.hop_ms)
+        _bounds("frontend", self, **FRONTEND_BOUNDS)
         if self.hop_length > self.win_length:
             raise KwsError(f"frontend.hop_ms {self.hop_ms} is longer than frontend.win_ms {self.win_ms}")
         if self.n_fft < self.win_length:
@@ -82,7 +108,6 @@ class FrontendConfig:
         if self.f_max > self.sample_rate / 2:
             raise KwsError(f"frontend.f_max {self.f_max} Hz is above the Nyquist frequency {self.sample_rate / 2} Hz")
         _bounds("frontend", self, n_mels=(1, self.n_bins), n_mfcc=(1, self.n_mels))
-        above("frontend.log_offset", self.log_offset)
 
     @property
     def win_length(self) -> int:
@@ -124,6 +149,7 @@ class ModelConfig:
         one_of("model.pooling", self.pooling, ("sum", "mean"))
         between("model.dropout", self.dropout, 0, 0.95)
         above("model.pool_ms", self.pool_ms)
+        between("model.pool_ms", self.pool_ms, 0, 60_000)
 
     def to_dict(self) -> dict[str, Any]:
         """Architecture and options as plain JSON types; `model_from_dict` reads them."""
@@ -149,14 +175,13 @@ class RecurrentConfig(ModelConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("model.cell", self.cell, ("lstm", "gru", "rnn"))
-        _bounds(
-            "model", self, hidden_size=(1,), num_layers=(1,), conv_kernel=(1,), time_stride=(1,), projection_size=(0,)
-        )
-        _bounds("model", self, speech_convs=(0, 20))
+        _bounds("model", self, hidden_size=(1, 4096), num_layers=(1, 16), projection_size=(0, 4096))
+        _bounds("model", self, conv_kernel=(1, 31), time_stride=(1, 31), forget_bias=(-100, 100), speech_convs=(0, 20))
         if self.speech_convs and self.conv_channels:
             raise KwsError("model.speech_convs are in place of model.conv_channels; set conv_channels=[] time_stride=1")
+        between("the number of model.conv_channels", len(self.conv_channels), 0, 16)
         for channels in self.conv_channels:
-            between("model.conv_channels", channels, 1)
+            between("model.conv_channels", channels, 1, 1024)
         if not self.conv_channels and self.time_stride != 1:
             raise KwsError(f"model.time_stride {self.time_stride} needs model.conv_channels, which is empty")
         if self.time_stride > self.conv_kernel:
@@ -188,7 +213,7 @@ class BCResNetConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        between("model.width", self.width, 0.25)
+        between("model.width", self.width, 0.25, 32)
 
 
 MODELS: dict[str, type[ModelConfig]] = {
@@ -254,8 +279,10 @@ class DataConfig:
             if not is_keyword(word) or not word.strip():
                 raise KwsError(f"data.keywords holds {word!r}, which is not a word")
         above("data.clip_ms", self.clip_ms)
-        _bounds("data", self, workers=(0,), train_noise_variants=(0,), train_min_clips=(0,))
-        _bounds("data", self, speech_share=(0, 0.9), speech_run_clips=(1,), speech_mined=(0,), speech_margin=(0, 20))
+        _bounds("data", self, clip_ms=(0, 60_000), workers=(0, MOST_PROCESSES), seed=(0, LARGEST_SEED))
+        _bounds("data", self, train_noise_variants=(0, 100), train_min_clips=(0, 10_000_000))
+        _bounds("data", self, speech_share=(0, 0.9), speech_run_clips=(1, 1000), speech_margin=(0, 20))
+        _bounds("data", self, speech_mined=(0, 10_000_000))
 
 
 @dataclass
@@ -282,7 +309,7 @@ class SyntheticConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        between("data.clips_per_word", self.clips_per_word, 10)
+        between("data.clips_per_word", self.clips_per_word, 10, 100_000)
 
 
 @dataclass
@@ -324,7 +351,7 @@ class PhonemesConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _bounds("data", self, words_clips=(0,), spoken=(0,), copies=(1,))
+        _bounds("data", self, words_clips=(0, 1_000_000), spoken=(0, 1_000_000), copies=(1, 1000))
 
 
 DATA_SOURCES: dict[str, type[DataConfig]] = {
@@ -373,7 +400,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         widths = ("shift_ms", "gain_db", "fade_ms", "freq_masks", "freq_mask_width", "time_masks", "time_mask_width")
-        _bounds("augment", self, **dict.fromkeys(widths, (0,)))
+        _bounds("augment", self, **dict.fromkeys(widths, (0, LONGEST_MS)))
+        _bounds("augment", self, snr_db_min=(-200, 200), snr_db_max=(-200, 200))
         _bounds("augment", self, speed=(0, 0.5), noise_probability=(0, 1), rir_probability=(0, 1))
         if self.snr_db_min > self.snr_db_max:
             raise KwsError(f"augment.snr_db_min {self.snr_db_min} is above augment.snr_db_max {self.snr_db_max}")
@@ -401,10 +429,14 @@ class TrainerConfig:
     threads: int = 0  # torch threads; 0: torch's choice
 
     def __post_init__(self) -> None:
-        _bounds("trainer", self, epochs=(1,), batch_size=(1,), reset_probability=(0, 1), weight_decay=(0,))
-        _bounds("trainer", self, warmup_epochs=(0,), gradient_clip=(0,), label_smoothing=(0, 0.9))
-        _bounds("trainer", self, average_decay=(0, 0.99999), early_stopping_epochs=(0,))
+        epochs = (0, 1_000_000)
+        _bounds("trainer", self, epochs=(1, *epochs[1:]), warmup_epochs=epochs, early_stopping_epochs=epochs)
+        _bounds("trainer", self, batch_size=(1, 1 << 16), reset_probability=(0, 1), weight_decay=(0, 1000))
+        _bounds("trainer", self, gradient_clip=(0, 1e9), label_smoothing=(0, 0.9), average_decay=(0, 0.99999))
         above("trainer.learning_rate", self.learning_rate)
+        between("trainer.learning_rate", self.learning_rate, 0, 1000)
+        processes = (1, MOST_PROCESSES)
+        _bounds("trainer", self, devices=processes, num_nodes=processes, threads=(0, MOST_PROCESSES))
 
 
 @dataclass
@@ -434,3 +466,6 @@ class TrainConfig:
     resume: bool = False  # go on with run_dir, or with the newest unfinished run
     overwrite: bool = False  # begin anew in a run_dir that holds a run
     run_dir: str = ""  # where checkpoints and logs go; empty: runs/<date>/<time>
+
+    def __post_init__(self) -> None:
+        between("seed", self.seed, 0, LARGEST_SEED)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from kws import config as options
 from kws.errors import KwsError
-from kws.training.run_files import newest_unfinished
+from kws.system.atomic import write_whole
+from kws.training.run_files import ERROR, newest_unfinished
+from kws.training.sweep import Failed
 
 
 def config_dir() -> Path:
@@ -79,23 +87,67 @@ def main(task: Callable[[Any], Any], config_name: str, arguments: Sequence[str],
 
     @hydra.main(version_base="1.3", config_path=str(config_dir() / folder), config_name=config_name)
     def composed(config: DictConfig) -> Any:
-        try:
-            return task(OmegaConf.to_object(config))
-        except (KwsError, OSError, OmegaConfBaseException) as error:
-            raise _Failed from error
+        with _past_hydra(), _no_empty_folder():
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                return task(OmegaConf.to_object(config))
+            try:
+                return task(OmegaConf.to_object(config))
+            except (KwsError, OmegaConfBaseException) as error:  # the other runs of the sweep go on
+                write_whole(run_dir() / ERROR, f"{one_sentence(error)}\n".encode())
+                return None
 
     try:
         try:
             composed()
-        except _Failed as failed:
+        except Failed as failed:
             raise failed.__cause__ or failed from None
+    except OverrideParseException as error:
+        name = error.override.partition("=")[0]
+        remedy = f"""quote a value that holds other characters than letters, digits and ./-: '{name}="VALUE"'"""
+        raise KwsError(f"{error.override} cannot be read; {remedy}") from error
     except (HydraException, OmegaConfBaseException) as error:
         raise KwsError(one_sentence(error)) from error
     return 0
 
 
-class _Failed(BaseException):
-    """An error on its way past Hydra, which writes lines of its own about every `Exception`."""
+class Check(Callback):
+    """Says what is wrong with a run before Hydra makes its folder: of its options, then of what a function finds."""
+
+    def __init__(self, check: str) -> None:
+        """check: the function, `module.name`, of the options and the folder of the run; raises what is wrong."""
+        self._check = get_method(check)
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called by Hydra before a single run."""
+        options = copy.deepcopy(config)
+        with read_write(options), open_dict(options):
+            del options["hydra"]
+        with _past_hydra():
+            self._check(OmegaConf.to_object(options), Path(str(config.hydra.run.dir)))
+
+
+@contextmanager
+def _no_empty_folder() -> Iterator[None]:
+    """A run that fails before it has written anything leaves no folder, of which Hydra has made one."""
+    try:
+        yield
+    except BaseException:
+        folder = run_dir()
+        kept = [path for path in folder.rglob("*") if path.is_file() and ".hydra" not in path.parts]
+        if (folder / ".hydra").is_dir() and not any(path.stat().st_size for path in kept):
+            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # those that are empty now: of the day, of all runs
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
+        raise
+
+
+@contextmanager
+def _past_hydra() -> Iterator[None]:
+    try:
+        yield
+    except (KwsError, OSError, OmegaConfBaseException) as error:
+        raise Failed from error
 
 
 def one_sentence(error: BaseException) -> str:

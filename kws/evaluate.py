@@ -35,6 +35,7 @@ from kws.model.layer import Layer
 from kws.onnx_export.onnx_file import export_onnx
 from kws.runtime.onnx_model import SpotterModel
 from kws.runtime.shipped import find_model
+from kws.system.atomic import write_whole
 
 
 @dataclass
@@ -116,7 +117,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     report |= {"model": str(path), "split": config.split, "clips": len(clips), "source": source.source}
     output = Path(config.output or f"{path.stem}-{config.split}")
     output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_whole(output / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     plots.plot_confusion(np.array(report["confusion"]), model.labels, output / "confusion.png")
     plots.plot_errors(report["by_loudness"], report.get("by_snr", {}), output / "errors.png")
     _print(report, output)

@@ -29,6 +29,7 @@ from kws.evaluation.plots import plot_det
 from kws.evaluation.recording_scores import Outcome, ScoredRecordings
 from kws.evaluation.tf_streaming import TfCounts, found_words, tf_counts
 from kws.runtime.onnx_model import SpotterModel
+from kws.system.atomic import whole_file, write_whole
 
 TARGETS = (0.1, 0.5, 1.0, 5.0)
 
@@ -97,7 +98,7 @@ def evaluate_stream(
         report["tensorflow"] = tensorflow_statistics(scored)
     report["hours_per_hour"] = scored.seconds / (perf_counter() - began)
     _write_detections(own, folder / "detections.csv")
-    (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_whole(folder / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     print_report(report, scored.keywords)
     print(*(path for path in sorted(folder.iterdir()) if path.name in ("report.json", "detections.csv", "det.png")))
     return report
@@ -134,7 +135,7 @@ def _plot(scored: ScoredRecordings, sweep: Sweep, report: Mapping[str, Any], pat
 
 def _write_detections(outcome: Outcome, path: Path) -> None:
     """Every detection at the model's thresholds, with its verdict and what was said then."""
-    with path.open("w", newline="", encoding="utf-8") as out:
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out)
         writer.writerow(["file", "start", "end", "time", "keyword", "score", "verdict", "said"])
         for file, found, verdict in outcome.verdicts:

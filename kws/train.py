@@ -28,10 +28,11 @@ from kws.evaluation.clip_scores import TorchModel, isolated_posteriors
 from kws.evaluation.heard_false import false_alarms, misses_at
 from kws.evaluation.metrics import accuracy
 from kws.system.arrays import Int64
+from kws.system.atomic import write_whole
 from kws.system.progress import Stage
 from kws.training.augment import FeatureMasker, WaveformAugmenter
 from kws.training.build import build_spotter, make_augmenter, make_batches, validation_speech
-from kws.training.device import autocast, best_precision, connect, lost_processes
+from kws.training.device import autocast, best_precision, check_accelerator, connect, lost_processes
 from kws.training.label_shares import next_adjustment
 from kws.training.loss import lane_loss
 from kws.training.optimization import average_weights, learning_rate, make_optimizer
@@ -47,9 +48,7 @@ FA_PER_HOUR = 1.0  # at which misses are counted
 def train(config: TrainConfig) -> float:
     """Train by `config` in Hydra's output folder; returns the best validation accuracy."""
     run_dir = entry.run_dir()
-    if not (config.resume or config.overwrite) and any((run_dir / name).exists() for name in (LAST, LAST_STEP)):
-        remedy = "resume=true goes on with it, overwrite=true begins anew; or choose another run_dir"
-        raise KwsError(f"{run_dir} holds a run already; {remedy}")
+    check(config, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     with lost_processes():
         if isinstance(config.data, PhonemesConfig):
@@ -57,6 +56,26 @@ def train(config: TrainConfig) -> float:
 
             return train_encoder(config, run_dir)
         return float(prepare(config, run_dir).train()["validation_accuracy"])
+
+
+def check(config: TrainConfig, run_dir: Path) -> None:
+    """Raise `KwsError` for what can be known to be wrong before anything is downloaded, decoded or written."""
+    if not (config.resume or config.overwrite) and any((run_dir / name).exists() for name in (LAST, LAST_STEP)):
+        remedy = "resume=true goes on with it, overwrite=true begins anew; or choose another run_dir"
+        raise KwsError(f"{run_dir} holds a run already; {remedy}")
+    checkpoints = {"init_from": [config.init_from], "distillation.teachers": config.distillation.teachers}
+    named = {
+        "data.train_recordings": config.data.train_recordings,
+        "data.speech": config.data.speech,
+        "data.speech_validation": config.data.speech_validation,
+        "augment.noise_dir": config.augment.noise_dir,
+        "augment.rir_dir": config.augment.rir_dir,
+    }
+    for option, paths in ({name: [path] for name, path in named.items()} | checkpoints).items():
+        for path in filter(None, paths):
+            if not Path(path).expanduser().exists():
+                raise KwsError(f"{option} is {path}, which does not exist")
+    check_accelerator(config.trainer)
 
 
 def prepare(config: TrainConfig, run_dir: Path) -> Trainer:
@@ -146,7 +165,7 @@ class Trainer:
         }
         if device.is_global_zero:
             log.close()
-            (self.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+            write_whole(self.run_dir / RESULT, (json.dumps(result, indent=2) + "\n").encode())
             misses = f", misses {progress.best_misses:.1%}" if self.speech else ""
             print(f"best validation accuracy {progress.best_accuracy:.2%}{misses}; {self.run_dir / BEST}")
         return result

@@ -70,6 +70,7 @@ def table(facts: dict[str, Any]) -> str:
     shape = [str(model.get("cell") or model.get("architecture", UNKNOWN))]
     sizes = ("hidden_size", "conv_channels", "projection_size", "head_frames")
     shape += [f"{name} {model[name]}" for name in sizes if name in model]
+    accuracy = facts["validation_accuracy"]
     streams = facts["batch_size"] or "any number of"
     rows = {
         "file": f"{facts['file']}, {facts['bytes'] / 1000:.1f} kB, {facts['precision']}, takes {facts['variant']}",
@@ -84,12 +85,13 @@ def table(facts: dict[str, Any]) -> str:
         "multiplications": f"{_count(facts['multiplications_per_second'])} per second of audio",
         "threshold": _thresholds(detector),
         "operating point": _operating_points(facts) or _operating_point(facts["operating_point"] or {}),
-        "accuracy": f"{facts['validation_accuracy']:.2%} on validation" if facts["validation_accuracy"] else UNKNOWN,
+        "accuracy": f"{accuracy:.2%} on validation" if _is_number(accuracy) and accuracy else UNKNOWN,
         "data": _line(facts["data"]) or UNKNOWN,
         "licence": f"{facts['licence'] or UNKNOWN}; data {facts['data_licence'] or UNKNOWN}",
     }
     width = max(map(len, rows))
-    return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
+    lines = (f"{name:{width}}  {value}" for name, value in rows.items())
+    return "\n".join("".join(c if c.isprintable() else "\ufffd" for c in line) for line in lines)
 
 
 def _thresholds(detector: dict[str, Any]) -> str:
@@ -116,15 +118,22 @@ def _operating_point(point: dict[str, Any]) -> str:
     """What a file of format 1 says that `kws calibrate` measured, in one line."""
     if not point:
         return "not calibrated: no thresholds chosen on speech (kws calibrate)"
-    misses, alarms = (f"{point[name][0]:.3g} to {point[name][1]:.3g}" for name in ("frr_interval", "fa_interval"))
-    return (
-        f"misses {point['frr']:.3g} ({misses}) at {point['fa_per_hour']:.3g} false alarms an hour ({alarms}); "
-        f"{point['hours']:g} h of {point['stream']}, {point['events']} keywords"
-    )
+    try:
+        misses, alarms = (f"{point[name][0]:.3g} to {point[name][1]:.3g}" for name in ("frr_interval", "fa_interval"))
+        return (
+            f"misses {point['frr']:.3g} ({misses}) at {point['fa_per_hour']:.3g} false alarms an hour ({alarms}); "
+            f"{point['hours']:g} h of {point['stream']}, {point['events']} keywords"
+        )
+    except (TypeError, ValueError, LookupError):
+        return UNKNOWN  # a card is free to say anything
 
 
-def _count(number: int | None) -> str:
-    return UNKNOWN if number is None else f"{number:,}"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if _is_number(number) else UNKNOWN
 
 
 def _line(values: Any) -> str:

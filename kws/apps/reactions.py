@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
+from kws.audio.files import write_audio
 from kws.errors import KwsError
 from kws.runtime.detector import Detection
 from kws.system.arrays import Float32
@@ -63,7 +63,7 @@ class ClipSaver:
         name = f"{now}_{detection.score:.2f}"
         names = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(2)))  # another stream's
         path = next(path for each in names if not (path := folder / f"{each}.wav").exists())
-        soundfile.write(path, clip, self._rate, subtype="PCM_16")
+        write_audio(path, clip, self._rate)
 
 
 class Commands:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
 from kws.apps.capture import EMPTY, Microphone, PlayedFile, Source
 from kws.apps.listen import interruption
+from kws.audio.files import write_audio
 from kws.audio.levels import dbfs
 from kws.system.arrays import Float32
 
@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     _show(f"again: that was {take.fault}", end="\n")
                     continue
                 path = new_path(folder, options.word, options.speaker)
-                soundfile.write(path, trim(samples, take, rate, options.clip), rate, subtype="PCM_16")
+                write_audio(path, trim(samples, take, rate, options.clip), rate)
                 kept += 1
                 length = (take.last - take.first) / rate
                 _show(f"take {kept} of {options.takes}: {length:.2f} s, {take.peak_db:.0f} dBFS, {path}", end="\n")

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
+import threading
 import urllib.parse
 import webbrowser
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from kws.c.build import wasm_library
 from kws.c.weights import read_weights
 from kws.errors import KwsError
 from kws.runtime.shipped import DEFAULT, find_model
+from kws.system.atomic import whole_files
 
 PAGE = Path(__file__).resolve().parent / "web"
 TYPES = {
@@ -57,16 +59,22 @@ def site(models: Sequence[Path], folder: Path) -> Site:
 
 def write(files: Site, folder: Path) -> None:
     """Write a site to a folder, for any host of static files."""
-    for name, file in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, path)
+    with whole_files(folder) as partial:
+        for name, file in files.items():
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, path)
+
+
+MOST_CONNECTIONS = 64  # at once; further ones are closed
+IDLE_SECONDS = 10  # that a client may take to ask, or to take what it asked for
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
     """The standard library's, for the files of a site and no others."""
 
     extensions_map = TYPES
+    timeout = IDLE_SECONDS
 
     def __init__(self, *arguments: object, files: Site) -> None:
         self.files = files
@@ -74,8 +82,17 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def translate_path(self, path: str) -> str:
         """The file of a request; of one that is not in the site, the name of none."""
-        name = urllib.parse.unquote(urllib.parse.urlsplit(path).path).lstrip("/") or "index.html"
+        try:
+            name = urllib.parse.unquote(urllib.parse.urlsplit(path).path).lstrip("/") or "index.html"
+        except ValueError:  # http://[/x
+            return ""
         return str(self.files.get(name, ""))
+
+    def send_head(self) -> Any:
+        """As the standard library's, but for an address that cannot be read."""
+        if not self.translate_path(self.path):
+            return self.send_error(http.HTTPStatus.NOT_FOUND)
+        return super().send_head()
 
     def end_headers(self) -> None:
         """A browser asks whether a file has changed before it uses it again."""
@@ -87,11 +104,29 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """The standard library's, to which a client that drops its connection is no news."""
+    """The standard library's with so many threads and no more, to which a client that drops is no news."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._room = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, unless there are too many."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a connection that ended."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
 

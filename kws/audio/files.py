@@ -17,6 +17,7 @@ from kws.audio.pcm import Pcm
 from kws.audio.resample import RATES, Resampler
 from kws.errors import KwsError
 from kws.system.arrays import Float32
+from kws.system.atomic import write_whole
 
 BLOCK_SECONDS = 10.0
 MOST_NUMBERS = 1 << 24  # in a block, of all channels together
@@ -42,6 +43,13 @@ def blocks(path: str | Path, sample_rate: int) -> Iterator[Float32]:
     """What `read_audio` gives, of a file of any length, in blocks float32 `[n]`, n varying; errors as from there."""
     with open_audio(path) as sound:
         yield from rest_of(sound, path, sample_rate)
+
+
+def write_audio(path: Path, samples: Float32, sample_rate: int, format: str = "WAV") -> None:
+    """Write samples `[S]` or `[S, channels]` in [-1, 1] as 16-bit audio: the whole file, or none. Raises `OSError`."""
+    content = io.BytesIO()
+    soundfile.write(content, samples, sample_rate, format=format, subtype="PCM_16")
+    write_whole(path, content.getvalue())
 
 
 def duration(path: str | Path) -> float:

@@ -16,7 +16,7 @@ from kws.c.weights import read_weights
 from kws.errors import KwsError, ModelError
 from kws.runtime.detector import Detector
 from kws.runtime.onnx_model import DescribedModel
-from kws.system.atomic import write_whole
+from kws.system.atomic import whole_files
 
 HERE = Path(__file__).resolve().parent
 TEMPLATES = ("main.c", "board.c", "board.ld", "Makefile", "CMakeLists.txt")
@@ -69,9 +69,9 @@ def export_c(model: Path, folder: Path, *, precision: str = "", name: str = "") 
         files[file] = (HERE / file).read_text()
     for file in TEMPLATES:
         files[file] = re.sub(r"@(\w+)@", lambda match: values[match[1]], (HERE / "templates" / file).read_text())
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        write_whole(folder / file, text.encode())
+    with whole_files(folder) as partial:
+        for file, text in files.items():
+            (partial / file).write_text(text, encoding="utf-8", newline="")
     return [folder / file for file in files]
 
 

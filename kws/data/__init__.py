@@ -28,6 +28,7 @@ from kws.system.arrays import Int16, Int64
 
 __all__ = ["Clips", "Corpus", "DataError", "DiskFullError", "load", "silence_clips"]
 
+SOME = 64  # clips that are listened to before training
 NOISE_SECONDS = 30  # of each kind that is made where a data set brings no recorded noise
 
 
@@ -68,6 +69,9 @@ def load(config: DataConfig, sample_rate: int, *, progress: bool = True, labels:
         opened, numbers = recordings()
         members = np.flatnonzero(numbers == SPLITS.index(split))
         if split == "train":
+            heard = members[:: max(1, len(members) // SOME)]
+            if len(heard) and not opened.rows.read(heard).any():
+                raise DataError(f"{opened.listing.root} holds only silence; give recordings in which something is said")
             return train_clips(opened, members, chosen)
         return evaluation_clips(opened, members, chosen, split, all_noise()[split], config)
 

@@ -6,6 +6,7 @@ import gzip
 import stat
 import sys
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,14 +19,23 @@ from kws.errors import DataError
 from kws.system.atomic import FULL, whole_folder
 from kws.system.progress import Stage
 
+STALL_SECONDS, HOURS = 30, 24.0  # without a byte, and in all
+
 
 def fetch(
-    url: str, sha256: str, target: Path, recognise: Callable[[Path], bool], remedy: str, progress: bool = True
+    url: str,
+    sha256: str,
+    target: Path,
+    recognise: Callable[[Path], bool],
+    remedy: str,
+    progress: bool = True,
+    hours: float = HOURS,
 ) -> None:
     """Download the tar archive at `url` (http, https or file), check it and unpack it as the folder `target`.
 
     The archive must have the SHA-256 `sha256`, or the one that the URL itself gives: `https://mirror/x.tar.gz#sha256=<hex>`.
-    `recognise` tells whether a folder holds what is wanted: the archive's top, or its only folder. Raises `DataError`,
+    `recognise` tells whether a folder holds what is wanted: the archive's top, or its only folder. hours: what the
+    download may take. Raises `DataError`,
     with `remedy`, and leaves nothing behind: an interrupted download starts again.
     """
     url, fragment = urldefrag(url)
@@ -34,7 +44,7 @@ def fetch(
         if key != "sha256" or len(sha256) != 64:
             raise DataError(f"data.url ends in #{fragment}; it can only end in #sha256= and 64 hexadecimal digits")
     with whole_folder(target, "data.root") as partial:
-        archive, _ = _obtain(url, sha256.lower(), partial, remedy, progress)
+        archive, _ = _obtain(url, sha256.lower(), partial, remedy, progress, hours)
         folder = partial / "unpacked"
         _unpack(archive, url, folder, progress)
         if archive.parent == partial:
@@ -62,7 +72,33 @@ def fetch_whole(url: str, sha256: str, target: Path, remedy: str, progress: bool
     return found
 
 
-def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) -> tuple[Path, str]:
+class _Deadline:
+    """What pooch takes for a progress bar: it ends a download that takes too long, and shows one on a terminal."""
+
+    def __init__(self, hours: float, show: bool) -> None:
+        self.total, self._shown, self._hours, self._end = 0, show, hours, time.monotonic() + 3600 * hours
+        self._bar: Any = None
+
+    def update(self, count: int) -> None:
+        if time.monotonic() > self._end:
+            raise TimeoutError(f"more than {self._hours:g} hours")
+        if self._shown and self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=self.total, unit="B", unit_scale=True, leave=False)
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def reset(self) -> None:
+        if self._bar is not None:
+            self._bar.reset()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool, hours: float = HOURS) -> tuple[Path, str]:
     """The checked archive, in `folder`, or where a `file:` URL says, and its SHA-256."""
     import pooch
 
@@ -79,7 +115,8 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
         raise DataError(f"data.url {url!r} does not begin with http://, https:// or file://; {remedy}")
     pooch.get_logger().setLevel("WARNING")
     bar = progress and sys.stderr.isatty()
-    downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=30)
+    deadline = _Deadline(hours, bar)
+    downloader = pooch.HTTPDownloader(progressbar=deadline, chunk_size=1 << 16, timeout=STALL_SECONDS)
     try:
         with Stage("downloading", None, "archive", show=progress and not bar) as stage:
             pooch.retrieve(url, f"sha256:{sha256}" if sha256 else None, "archive", folder, downloader=downloader)
@@ -90,7 +127,8 @@ def _obtain(url: str, sha256: str, folder: Path, remedy: str, progress: bool) ->
     except OSError as error:
         if error.errno in FULL:
             raise
-        raise DataError(f"{url} could not be downloaded ({type(error).__name__}); {remedy}") from error
+        reason = str(error) if type(error) is TimeoutError else type(error).__name__
+        raise DataError(f"{url} could not be downloaded ({reason}); {remedy}") from error
     return folder / "archive", pooch.file_hash(str(folder / "archive"), alg="sha256")
 
 

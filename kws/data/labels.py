@@ -48,6 +48,9 @@ def check_labels(labels: Sequence[str], words: Collection[str], source: object) 
     if len(set(labels)) != len(labels):
         raise DataError(f"the labels {', '.join(labels)} name one twice")
     there = ", ".join(sorted(words)) or "none"
+    if len(labels) < 2:
+        alone = f"{source} holds one word, {there}, and nothing to tell it from"
+        raise DataError(f"{alone}; add recordings of other words, or take data.label_set=own")
     if not keywords_of(labels):
         raise DataError(f"there is no keyword to learn; the words in {source} are: {there}")
     for keyword in keywords_of(labels):

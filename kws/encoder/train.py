@@ -23,6 +23,7 @@ from kws.onnx_export.onnx_file import export_onnx
 from kws.recordings.speech import read_speech
 from kws.runtime.onnx_model import SpotterModel
 from kws.speech.phonemes import from_ipa, pronounce
+from kws.system.atomic import write_whole
 from kws.system.jobs import cores
 from kws.system.progress import Stage
 from kws.training.run_files import BEST, LAST_STEP, RESULT
@@ -84,7 +85,7 @@ def finish(config: TrainConfig, run_dir: Path) -> float:
     card |= {"phoneme_error": errors, "fa_per_hour": FA_PER_HOUR}
     export_onnx(encoder, path, card=card, kind="phonemes", more={**described, "typed_thresholds": thresholds})
     result = {"phoneme_error": errors, "typed_thresholds": thresholds, "parameters": encoder.n_parameters}
-    (run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+    write_whole(run_dir / RESULT, (json.dumps(result, indent=2) + "\n").encode())
     print(f"phoneme error {', '.join(f'{name} {100 * error:.1f} %' for name, error in errors.items())}; {path}")
     return 1 - errors["all"]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kws.system.arrays import Int64
+from kws.system.atomic import whole_file
 
 
 def plot_confusion(confusion: Int64, labels: Sequence[str], path: str | Path, title: str = "") -> None:
@@ -41,7 +42,8 @@ def plot_confusion(confusion: Int64, labels: Sequence[str], path: str | Path, ti
     axes.set_ylabel("said (clips)")
     overall = np.trace(confusion) / max(1, confusion.sum())
     axes.set_title(f"{title}\n" * bool(title) + f"accuracy {overall:.2%} of {confusion.sum()} clips", fontsize=11)
-    figure.savefig(path)
+    with whole_file(Path(path)) as partial:
+        figure.savefig(partial, format="png")
 
 
 def plot_det(
@@ -84,7 +86,8 @@ def plot_det(
     axes.set_xlabel(f"false alarms per hour (none is drawn at {floor:.2g})")
     axes.set_ylabel("false rejection rate")
     axes.legend(fontsize=8, ncols=2)
-    figure.savefig(path)
+    with whole_file(Path(path)) as partial:
+        figure.savefig(partial, format="png")
 
 
 def plot_errors(
@@ -128,4 +131,5 @@ def plot_errors(
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
     figure.axes[0].set_ylabel("accuracy, %")
-    figure.savefig(path)
+    with whole_file(Path(path)) as partial:
+        figure.savefig(partial, format="png")

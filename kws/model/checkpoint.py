@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from kws import __version__
-from kws.config import FrontendConfig, model_from_dict
+from kws.config import FrontendConfig, labels_fault, model_from_dict
 from kws.errors import KwsError
 from kws.model.spotter import KeywordSpotter
-from kws.system.atomic import whole_file
+from kws.system.atomic import write_whole
 
 FORMAT = 1
 _MODEL = "model."
@@ -55,8 +55,7 @@ def save_checkpoint(
         "model": spotter.model_config.to_dict(),
         "info": dict(info or {}),
     }
-    with whole_file(path) as partial:
-        save_file(tensors, partial, metadata={"kws": json.dumps(header)})
+    write_whole(path, save(tensors, metadata={"kws": json.dumps(header)}))
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -75,11 +74,22 @@ def read_header(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a safetensors file ({error}); give the file of a training run") from error
     except (KeyError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} was not written by kws; give the file of a training run") from error
+    except RecursionError as error:
+        raise CheckpointError(
+            f"{path} holds a header that is nested too deeply; give that of a training run"
+        ) from error
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} holds a header that is no table; give the file of a training run")
     if header.get("kws_format") != FORMAT:
         raise CheckpointError(
             f"{path} has checkpoint format {header.get('kws_format')} (kws {header.get('kws_version')}); "
             f"this is kws {__version__}, which reads format {FORMAT}: train again or use that version"
         )
+    for key in ("frontend", "model", "info"):
+        if not isinstance(header.get(key), dict):
+            raise CheckpointError(f"{path} holds no table {key} in its header; give the file of a training run")
+    if what := labels_fault(header.get("labels")):
+        raise CheckpointError(f"{path} cannot be used: {what[:300]}")
     return header
 
 

@@ -30,6 +30,8 @@ CLASSIFIERS: dict[type[ModelConfig], Callable[[int, int, Any], nn.Module]] = {
     BCResNetConfig: BroadcastedClassifier,
 }
 
+MOST_PARAMETERS = 100_000_000
+
 
 class KeywordSpotter(Serial):
     """Front end and classifier: `logits, state = spotter(waveform, state)`."""
@@ -39,7 +41,11 @@ class KeywordSpotter(Serial):
     classifier: nn.Module
 
     def __init__(self, frontend: FrontendConfig, model: ModelConfig, labels: Sequence[str]) -> None:
-        """Build a spotter for `labels`, in the order of its logits."""
+        """Build a spotter for `labels`, in the order of its logits. Raises `KwsError` for too many parameters."""
+        with torch.device("meta"):  # counted before memory is taken for them
+            planned = CLASSIFIERS[type(model)](frontend.n_features, len(labels), model)
+        if (count := sum(parameter.numel() for parameter in planned.parameters())) > MOST_PARAMETERS:
+            raise KwsError(f"the model would have {count:,} parameters; there may be at most {MOST_PARAMETERS:,}")
         classifier = CLASSIFIERS[type(model)](frontend.n_features, len(labels), model)
         parts = {"frontend": Frontend(frontend), "normalize": Normalization(frontend.n_features)}
         super().__init__(OrderedDict(**parts, classifier=classifier))

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from unicodedata import category
 
 from kws.audio.resample import RATES
-from kws.config import FrontendConfig, keywords_of
+from kws.config import FRONTEND_BOUNDS, FrontendConfig, labels_fault
 from kws.runtime.detector import Detector, DetectorConfig
 from kws.runtime.operating_points import OperatingPoint
 
 FORMAT, OLDEST_FORMAT = 2, 1  # what is written, and the oldest that is read
 KINDS = ("commands", "phonemes")  # keywords; phonemes of which typed words are made (kws.runtime.phrases)
 MOST_POINTS = 100
-MOST_LABELS, LONGEST_LABEL = 10_000, 64  # characters
 MOST_SAMPLES = 1 << 24
 LONGEST_FAULT = 300  # characters, for it may show what a stranger wrote
 SIZES = {  # whole numbers, at least and at most
@@ -30,17 +28,7 @@ SIZES = {  # whole numbers, at least and at most
     "state_size": (1, MOST_SAMPLES),
 }
 MULTIPLES = (("block_size", "frame_length"), ("frame_length", "hop_length"))
-FRONTEND = {  # numbers, whole or not, at least and at most
-    "sample_rate": (int, *SIZES["sample_rate"]),
-    "win_ms": (float, 0.01, 10_000),
-    "hop_ms": (float, 0.01, 10_000),
-    "n_fft": (int, 2, 1 << 16),
-    "n_mels": (int, 1, 1 << 15),
-    "n_mfcc": (int, 1, 1 << 15),
-    "f_min": (float, 0, 384_000),
-    "f_max": (float, 0, 384_000),
-    "log_offset": (float, 1e-30, 1),
-}
+WHOLE = ("sample_rate", "n_fft", "n_mels", "n_mfcc")  # numbers of the front end that are whole
 KEYS = ("labels", *SIZES, "frontend", "detector")
 
 
@@ -60,23 +48,13 @@ def _fault(metadata: Mapping[str, Any]) -> str | None:
     for key in ("frontend", "detector"):
         if not isinstance(metadata[key], dict):
             return f"{key} is {metadata[key]!r}, not a table"
+    for key in ("model", "card"):
+        if not isinstance(metadata.get(key, {}), dict):
+            return f"{key} is {metadata[key]!r}, not a table"
     if form > 1 and metadata["kind"] not in KINDS:
         return f"its kind is {metadata['kind']!r}, which this version of kws does not run; it runs {', '.join(KINDS)}"
     checks = (_sizes, _frontend, _detector, *((_operating_points, _typed) if form > 1 else ()))
-    return _labels(metadata["labels"]) or next((what for check in checks if (what := check(metadata))), None)
-
-
-def _labels(labels: Any) -> str | None:
-    if not isinstance(labels, list) or not all(isinstance(x, str) for x in labels) or len(set(labels)) < len(labels):
-        return f"labels is {labels!r}, not a list of different names"
-    if not keywords_of(labels) or len(labels) < 2:
-        return f"labels is {labels!r}, which needs a keyword and something else"
-    if len(labels) > MOST_LABELS:
-        return f"labels are {len(labels)}; there may be at most {MOST_LABELS}"
-    for label in labels:
-        if not 0 < len(label) <= LONGEST_LABEL or any(c in "/\\" or category(c).startswith("C") for c in label):
-            return f"labels holds {label!r}, which is empty, too long, or holds a slash or a control character"
-    return None
+    return labels_fault(metadata["labels"]) or next((what for check in checks if (what := check(metadata))), None)
 
 
 def _sizes(metadata: Mapping[str, Any]) -> str | None:
@@ -93,11 +71,11 @@ def _sizes(metadata: Mapping[str, Any]) -> str | None:
 
 def _frontend(metadata: Mapping[str, Any]) -> str | None:
     values = metadata["frontend"]
-    if missing := [key for key in ("kind", *FRONTEND) if key not in values]:
+    if missing := [key for key in ("kind", *FRONTEND_BOUNDS) if key not in values]:
         return f"frontend has no {', '.join(missing)}"
-    for key, (kind, least, most) in FRONTEND.items():
-        if type(values[key]) not in (int, kind) or not least <= values[key] <= most:
-            number = "whole number" if kind is int else "number"
+    for key, (least, most) in FRONTEND_BOUNDS.items():
+        if type(values[key]) not in (int, int if key in WHOLE else float) or not least <= values[key] <= most:
+            number = "whole number" if key in WHOLE else "number"
             return f"frontend.{key} is {values[key]!r}, not a {number} from {least:g} to {most:g}"
     try:
         frontend = FrontendConfig(**values)

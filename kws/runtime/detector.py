@@ -55,10 +55,11 @@ class DetectorConfig:
             raise KwsError(f"detector.pooling is {self.pooling!r}; choose one of {', '.join(POOLINGS)}")
         if self.score not in SCORES:
             raise KwsError(f"detector.score is {self.score!r}; choose one of {', '.join(SCORES)}")
-        for name, table in {"thresholds": self.thresholds, "suppress": self.suppress or {}}.items():
+        suppress = {} if self.suppress is None else self.suppress
+        for name, table in {"thresholds": self.thresholds, "suppress": suppress}.items():
             if not isinstance(table, Mapping):
                 raise KwsError(f"detector.{name} is {table!r}, not a table")
-        for keyword, longer in (self.suppress or {}).items():
+        for keyword, longer in suppress.items():
             if not isinstance(longer, list | tuple) or not all(isinstance(name, str) for name in longer):
                 raise KwsError(f"detector.suppress[{keyword}] is {longer!r}, not a list of names")
         if not (_is_number(self.release) and 0 < self.release <= 1):

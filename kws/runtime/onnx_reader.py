@@ -139,7 +139,7 @@ def _attribute(content: memoryview) -> tuple[str, Any]:
         if number == 1:
             name = _text(value)
         elif number == 2:
-            result = float(np.array(value, np.uint32).view(np.float32))
+            result = float(np.array(_signed(value) & 0xFFFFFFFF, np.uint32).view(np.float32))
         elif number == 3:
             result = _signed(value)
         elif number == 4:

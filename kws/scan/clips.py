@@ -11,13 +11,12 @@ from pathlib import Path
 
 import soundfile
 
-from kws.audio.files import open_audio
+from kws.audio.files import open_audio, write_audio
 from kws.errors import KwsError
 from kws.scan.buckets import is_remote, open_remote
 from kws.scan.scanner import INSIDE
 from kws.scan.sources import TARS, path_of
 from kws.scan.tables import Row
-from kws.system.atomic import whole_file
 
 BEFORE, AFTER = 1.0, 0.5  # s around a detection: a model knows a word late, so `start` lies within it
 
@@ -82,5 +81,4 @@ def _cut(sound: soundfile.SoundFile, row: Row, clip: Path) -> None:
     if not len(samples):
         raise KwsError("the file has changed: it ends before")
     clip.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(clip) as partial:
-        soundfile.write(os.fspath(partial), samples, sound.samplerate, format="FLAC")
+    write_audio(clip, samples, sound.samplerate, "FLAC")

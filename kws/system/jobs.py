@@ -105,10 +105,14 @@ def _converse(process: subprocess.Popen[str], job: dict[str, Any], done: Callabl
 
 def serve(work: Callable[[dict[str, Any], Callable[[int], None]], Any]) -> None:
     """The process's side: read the job from standard input, answer in JSON lines on standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent decides
 
     def say(message: dict[str, Any]) -> None:
-        print(json.dumps(message), flush=True)
+        try:
+            print(json.dumps(message), flush=True)
+        except BrokenPipeError:  # the parent was killed
+            os._exit(1)
 
     try:
         result = work(json.load(sys.stdin), lambda n: say({"done": n}))

@@ -73,6 +73,18 @@ class OneDevice:
         print(text)
 
 
+def check_accelerator(options: TrainerConfig) -> torch.device | None:
+    """The device of `trainer.accelerator`; None for what Fabric alone knows. Raises `KwsError` for one not there."""
+    if options.accelerator not in ("auto", "cpu", "gpu", "cuda", "mps"):
+        return None
+    found = torch.accelerator.current_accelerator(check_available=True)
+    if options.accelerator == "cpu" or (options.accelerator == "auto" and found is None):
+        return torch.device("cpu")
+    if found is None or options.accelerator not in ("auto", "gpu", found.type):
+        raise KwsError(f"trainer.accelerator is {options.accelerator}, and torch finds none; choose cpu")
+    return found
+
+
 def connect(options: TrainerConfig) -> Any:
     """The device or devices of a run: `OneDevice` or, for more of them or another precision, a launched `Fabric`.
 
@@ -85,14 +97,9 @@ def connect(options: TrainerConfig) -> Any:
             f"trainer.devices={os.environ['LOCAL_WORLD_SIZE']} trainer.num_nodes={os.environ['GROUP_WORLD_SIZE']}"
         )
     own = options.precision in OWN_PRECISIONS
-    one = (options.devices, options.num_nodes) == (1, 1)
-    if own and one and options.accelerator in ("auto", "cpu", "gpu", "cuda", "mps"):
-        found = torch.accelerator.current_accelerator(check_available=True)
-        if options.accelerator == "cpu" or (options.accelerator == "auto" and found is None):
-            return OneDevice(torch.device("cpu"))
-        if found is None or options.accelerator not in ("auto", "gpu", found.type):
-            raise KwsError(f"trainer.accelerator is {options.accelerator}, and torch finds none; choose cpu")
-        return OneDevice(found)
+    device = check_accelerator(options)
+    if own and device is not None and (options.devices, options.num_nodes) == (1, 1):
+        return OneDevice(device)
     from lightning_fabric import Fabric
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

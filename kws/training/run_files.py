@@ -7,6 +7,7 @@ from pathlib import Path
 BEST, LAST = "best.safetensors", "last.safetensors"  # checkpoints: of the best and of the last epoch
 LAST_STEP = "last.pt"  # of an encoder, whose epochs are too long to lose
 METRICS, RESULT = "metrics.csv", "result.json"  # numbers of each epoch, and of the run when it is finished
+ERROR = "error.txt"  # why a run of a sweep ended without a result
 
 
 def newest_unfinished(runs: Path) -> Path | None:

@@ -10,29 +10,38 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from kws.training.run_files import RESULT
+from kws.errors import KwsError
+from kws.system.atomic import whole_file
+from kws.training.run_files import ERROR, RESULT
 
 COLUMNS = ("validation_accuracy", "parameters", "epochs", "seconds")
 
 
+class Failed(BaseException):
+    """An error on its way past Hydra, which writes lines of its own about every `Exception`."""
+
+
 class SweepTable(Callback):
-    """Prints the runs of a sweep, best first, and writes them to `sweep.csv` in the sweep's folder."""
+    """Prints the runs of a sweep, failed ones, then best first, and writes them to `sweep.csv` in its folder."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Called by Hydra after the last run."""
         folder = Path(config.hydra.sweep.dir)
         rows = []
-        for result in sorted(folder.glob(f"*/{RESULT}")):
-            values = json.loads(result.read_text())
-            overrides = OmegaConf.load(result.parent / ".hydra" / "overrides.yaml")
+        for run in sorted({path.parent for name in (RESULT, ERROR) for path in folder.glob(f"*/{name}")}):
+            is_done = (run / RESULT).exists()
+            values = json.loads((run / RESULT).read_text()) if is_done else {}
+            overrides = OmegaConf.load(run / ".hydra" / "overrides.yaml")
             rows.append(
-                {"run": result.parent.name, "overrides": " ".join(map(str, overrides))}
-                | {name: values[name] for name in COLUMNS}
+                {"run": run.name, "overrides": " ".join(map(str, overrides))}
+                | {name: values.get(name, "") for name in COLUMNS}
+                | {"error": "" if is_done else (run / ERROR).read_text().strip()}
             )
-        rows.sort(key=lambda row: row["validation_accuracy"], reverse=True)
+        rows.sort(key=lambda row: row["validation_accuracy"] or -1, reverse=True)
         if not rows:
             return
-        with (folder / "sweep.csv").open("w", newline="") as file:
+        failed = [row for row in rows if row["error"]]
+        with whole_file(folder / "sweep.csv") as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, rows[0].keys())
             writer.writeheader()
             writer.writerows(rows)
@@ -40,9 +49,14 @@ class SweepTable(Callback):
         print(
             f"\n{'run':>4}  {'overrides':{width}}  {'accuracy':>8}  {'parameters':>10}  {'epochs':>6}  {'seconds':>7}"
         )
-        for row in rows:
+        for row in failed:
+            print(f"{row['run']:>4}  {row['overrides']:{width}}  {row['error']}")
+        for row in rows[: len(rows) - len(failed)]:
             print(
                 f"{row['run']:>4}  {row['overrides']:{width}}  {row['validation_accuracy']:8.2%}  "
                 f"{row['parameters']:10,}  {row['epochs']:6}  {row['seconds']:7.0f}"
             )
         print(folder / "sweep.csv")
+        if failed:
+            why = KwsError(f"{len(failed)} of {len(rows)} runs failed; {folder / 'sweep.csv'} says why")
+            raise Failed from why

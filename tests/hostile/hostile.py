@@ -14,7 +14,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-PRELOADED = ["numpy", "onnxruntime", "soundfile", "soxr", "kws.cli", "kws.apps.spot", "kws.apps.info", "kws.train"]
+PRELOADED = [
+    "numpy",
+    "onnxruntime",
+    "soundfile",
+    "soxr",
+    "kws.cli",
+    "kws.apps.spot",
+    "kws.apps.info",
+    "kws.train",
+    "kws.export",
+]
 SECONDS, MEGABYTES = 30, 1000  # that a command may take, and memory beside what its imports take
 
 
@@ -30,6 +40,7 @@ class Case(NamedTuple):
     make: Callable[[Path], object] = lambda folder: None
     status: int = 1
     stdin: bytes = b""
+    disk: int = 0  # bytes that a file may have, as if the disk were full then; 0: any number
 
 
 class End(NamedTuple):
@@ -49,7 +60,7 @@ def check(case: Case, folder: Path) -> None:
     case.make(given)
     before = {path: path.stat().st_size for path in given.rglob("*")}
     arguments = [argument.replace("{}", str(given)) for argument in case.command.split()]
-    end = run(arguments, work, case.stdin)
+    end = run(arguments, work, case.stdin, case.disk)
     shown = f"{case.command}: status {end.status}, {end.seconds:.1f} s\n{end.out[-500:]}\n{end.err[-2000:]}"
     assert end.status == case.status, shown
     assert "Traceback" not in end.err + end.out, shown
@@ -62,13 +73,13 @@ def check(case: Case, folder: Path) -> None:
     assert {path: path.stat().st_size for path in given.rglob("*")} == before, shown
 
 
-def run(arguments: Sequence[str], folder: Path, stdin: bytes = b"") -> End:
+def run(arguments: Sequence[str], folder: Path, stdin: bytes = b"", disk: int = 0) -> End:
     """`kws ARGUMENTS` in a folder; killed after `SECONDS`."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED, "hostile"])
     streams = {name: folder.with_name(f"{folder.name}.{name}") for name in ("stdin", "stdout", "stderr")}
     streams["stdin"].write_bytes(stdin)
-    process = context.Process(target=_child, args=(list(arguments), folder, *streams.values()))
+    process = context.Process(target=_child, args=(list(arguments), folder, disk, *streams.values()))
     started = time.monotonic()
     process.start()
     process.join(SECONDS)
@@ -79,7 +90,7 @@ def run(arguments: Sequence[str], folder: Path, stdin: bytes = b"") -> End:
     return End(process.exitcode, out, err, time.monotonic() - started)
 
 
-def _child(arguments: list[str], folder: Path, stdin: Path, stdout: Path, stderr: Path) -> None:
+def _child(arguments: list[str], folder: Path, disk: int, stdin: Path, stdout: Path, stderr: Path) -> None:
     os.chdir(folder)
     for number, (path, flags) in enumerate(
         ((stdin, os.O_RDONLY), (stdout, os.O_WRONLY | os.O_CREAT), (stderr, os.O_WRONLY | os.O_CREAT))
@@ -89,6 +100,8 @@ def _child(arguments: list[str], folder: Path, stdin: Path, stdout: Path, stderr
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * os.sysconf("SC_PAGE_SIZE") + MEGABYTES * 1_000_000
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    if disk:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
     from kws import cli
 
     sys.argv = ["kws", *arguments]

@@ -23,6 +23,7 @@ from kws.apps.wake.stream import Heard, WakeStream
 from kws.errors import KwsError
 
 LARGEST_EVENT = 1 << 22  # bytes: 20 s of 48 kHz stereo
+MOST_CONNECTIONS = 1000
 WRITE_SECONDS = 10.0  # a client that takes nothing for so long is dropped
 # A peer that is gone without a word is noticed after about two minutes.
 KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -102,6 +103,10 @@ class WakeHandler(AsyncEventHandler):
         """Answer events until the client goes, or sends what is none."""
         task = asyncio.current_task()
         assert task is not None
+        if len(self._service.connections) >= MOST_CONNECTIONS:
+            LOG.warning("%s is dropped: there are %d clients already", self._peer, MOST_CONNECTIONS)
+            self.writer.close()
+            return
         self._service.connections.add(task)
         try:
             while (event := await self._read()) is not None and await self.handle_event(event):

@@ -43,7 +43,7 @@ export function contradiction(metadata) {
   if (missing.length) return `its metadata has no ${missing.join(", ")}`;
   if (form > 1 && !KINDS.includes(metadata.kind)) return `its kind is ${metadata.kind}, which this page does not run`;
   const faults = [...labelFaults(metadata.labels), ...sizeFaults(metadata)];
-  for (const key of ["frontend", "detector"]) if (!isTable(metadata[key])) faults.push(`${key} is not a table`);
+  for (const key of ["frontend", "detector", "model", "card"]) if (!isTable(metadata[key] ?? (key in metadata ? null : {}))) faults.push(`${key} is not a table`);
   if (!faults.length) faults.push(...frontendFaults(metadata), ...detectorFaults(metadata));
   if (!faults.length && form > 1) faults.push(...pointFaults(metadata));
   return faults[0] ?? null;
