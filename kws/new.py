@@ -83,7 +83,7 @@ def new(
     asked = read_words(words, _said(say, words), language)
     width = max(len(word.label) for word in asked)
     for word in asked:
-        print(f"{word.label:{width}}  {word.ipa}")
+        print(f"{word.label:{width}}  {word.ipa}  --say {shlex.quote(f'{word.label}={word.notation}')}")
     if play:
         for clip in say_once(asked, language):
             capture.play(clip, SAMPLE_RATE)
@@ -104,7 +104,11 @@ def new(
     print(
         f"{len(asked)} word{'s' * (len(asked) > 1)}, {len(given.sounds)} takes, {negatives.hours(train):.1f} h of "
         f"speech to train on and {negatives.hours(held):.1f} h to calibrate on; "
-        + ("going on" if spoken_before.is_file() else f"about {_minutes(shop):.0f} minutes on {workers} cores")
+        + (
+            "going on"
+            if spoken_before.is_file()
+            else f"about {_minutes(shop):.0f} minutes on {workers} core{'s' * (workers > 1)}"
+        )
     )
     spoken = shop.speak()
     scenes, taken, recordings = shop.mix(spoken)

@@ -65,11 +65,18 @@ class Espeak:
 
         Phonemes may stand in `[[` and `]]` as in `say`; what follows the first that there is not is left out.
         """
+        return self._phonemes(text, IPA | ord("_") << 8)
+
+    def notation(self, text: str) -> str:
+        """The same in espeak-ng's own ASCII notation, which `say` takes in brackets: `k@mpj'u:t3`."""
+        return self._phonemes(text, 0)
+
+    def _phonemes(self, text: str, mode: int) -> str:
         if "[[" in text:
             self.say("", USUAL, USUAL, USUAL)  # the library keeps from that call that it is to understand brackets
         rest, clauses = ctypes.c_char_p(text.encode() + b"\0"), []
         while rest.value:
-            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), CHARS_UTF8, IPA | ord("_") << 8)
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), CHARS_UTF8, mode)
             clauses.append((clause or b"").decode().strip())
         return " ".join(filter(None, clauses))
 

@@ -51,7 +51,13 @@ def from_ipa(ipa: str) -> tuple[str, ...]:
 
 def pronounce(texts: Sequence[str], voice: str = "en-us") -> list[str]:
     """How espeak-ng's `voice` pronounces each text, in IPA (`Espeak.ipa`), found in a process of its own."""
-    return [str(ipa) for ipa in run_jobs(__name__, [{"texts": list(texts), "voice": voice}], 1, 1, "", False)[0]]
+    return [ipa for ipa, _ in written(texts, voice)]
+
+
+def written(texts: Sequence[str], voice: str) -> list[tuple[str, str]]:
+    """Each text in IPA (`Espeak.ipa`) and in espeak-ng's own notation (`Espeak.notation`)."""
+    [found] = run_jobs(__name__, [{"texts": list(texts), "voice": voice}], 1, 1, "", False)
+    return [(str(ipa), str(notation)) for ipa, notation in found]
 
 
 def distance(one: Sequence[str], other: Sequence[str]) -> int:
@@ -64,8 +70,8 @@ def distance(one: Sequence[str], other: Sequence[str]) -> int:
     return row[-1]
 
 
-def work(job: dict[str, Any], done: Callable[[int], None]) -> list[str]:
-    """The IPA of `job["texts"]` as `job["voice"]` speaks."""
+def work(job: dict[str, Any], done: Callable[[int], None]) -> list[list[str]]:
+    """IPA and notation of `job["texts"]` as `job["voice"]` speaks."""
     espeak = Espeak()
     espeak.choose_voice(job["voice"])
-    return [espeak.ipa(text) for text in job["texts"]]
+    return [[espeak.ipa(text), espeak.notation(text)] for text in job["texts"]]

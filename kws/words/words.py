@@ -8,23 +8,25 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kws.errors import KwsError
-from kws.speech.phonemes import distance, from_ipa, pronounce
+from kws.speech.phonemes import distance, from_ipa, pronounce, written
 from kws.speech.sentences import grammar
 
 LONGEST_WORDS, LONGEST_PHONEMES, FEWEST_PHONEMES, SHORT_PHONEMES = 5, 30, 3, 6
 NEAR_SHARE = 0.25  # of a word's phonemes, at least one: a word that differs in so many is one to be warned of
 LATIN = ("en", "de", "fr", "es", "it", "pt", "nl", "sv", "nb", "da", "fi", "pl", "cs", "hu", "ro", "tr", "vi")
+SILENT = "_: "  # pauses in espeak-ng's notation
 ANY_PHONEME = "m"  # that every voice has
 ALIKE_SHARE = 0.2  # two of one's own words may not be so near
 
 
 @dataclass(frozen=True)
 class Word:
-    """One of the words: its label, what the synthesiser is given to say, its IPA and its phonemes."""
+    """One of the words: its label, what the synthesiser is given to say, its IPA and espeak-ng's, its phonemes."""
 
     label: str
     said: str
     ipa: str
+    notation: str
     phonemes: tuple[str, ...]
 
 
@@ -43,11 +45,11 @@ def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> l
         raise KwsError(f"--say names {unknown[0]!r}, which is none of the words: {', '.join(labels)}")
     said = [f"[[{''.join(say[label].split())}]]" if label in say else label for label in labels]
     words = []
-    for label, text, ipa in zip(labels, said, _pronounced(said, voice_of(language)), strict=True):
+    for label, text, (ipa, notation) in zip(labels, said, _pronounced(said, voice_of(language)), strict=True):
         phonemes = from_ipa(ipa)
         if not phonemes:
             raise KwsError(f"espeak-ng cannot say {label!r} in the language {language!r}; spell it as it sounds")
-        words.append(Word(label, text, ipa, phonemes))
+        words.append(Word(label, text, ipa.replace("_", ""), notation.strip(SILENT), phonemes))
         if not FEWEST_PHONEMES <= len(phonemes) <= LONGEST_PHONEMES:
             which = "short" if len(phonemes) < FEWEST_PHONEMES else "long"
             raise KwsError(
@@ -61,13 +63,13 @@ def read_words(texts: Sequence[str], say: Mapping[str, str], language: str) -> l
     return words
 
 
-def _pronounced(said: Sequence[str], voice: str) -> list[str]:
-    """The IPA of what is said. Raises `KwsError` for phonemes that are none of the voice's.
+def _pronounced(said: Sequence[str], voice: str) -> list[tuple[str, str]]:
+    """The IPA and the notation of what is said. Raises `KwsError` for phonemes that are none of the voice's.
 
     espeak-ng stops at the first that it does not know, so that another behind it changes nothing.
     """
     told = [number for number, text in enumerate(said) if text.startswith("[[")]
-    found = pronounce([*said, *(f"{said[number][:-2]}{ANY_PHONEME}]]" for number in told)], voice)
+    found = written([*said, *(f"{said[number][:-2]}{ANY_PHONEME}]]" for number in told)], voice)
     for number, longer in zip(told, found[len(said) :], strict=True):
         phonemes = said[number][2:-2]
         if longer == found[number] or set(phonemes) & set("[]"):
