@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.data.decode import read_int16
+from kws.encoder.sources import ENGLISH
 from kws.recordings.speech import Utterance, pause
 from kws.runtime.onnx_model import LogitStream, SpotterModel
 from kws.runtime.phrases import REFRACTORY, PhraseScorer
@@ -47,11 +48,12 @@ def typed_thresholds(
 ) -> list[float]:
     """Of words of one phoneme, of two, and so on: what they must reach to be heard so often where nobody says them.
 
-    speech: utterances with their texts, as one stream. Words are drawn from the texts; where one is said, it is passed
-    over. Raises nothing of its own.
+    speech: utterances with their texts, as one stream. Words are drawn from the English texts; where one is said, it is
+    passed over. Raises nothing of its own.
     """
     numbers = {label: number for number, label in enumerate(model.labels)}
-    lexicon = sorted({word for utterance in speech for word in utterance.text.lower().split() if word.isalpha()})
+    english = [text.lower() for _, text in speech if ENGLISH.fullmatch(text.lower())]
+    lexicon = sorted({word for text in english for word in text.split() if word.isalpha()})
     by_length: Mapping[int, list[tuple[str, list[int]]]] = defaultdict(list)
     for word, ipa in zip(lexicon, pronounce(lexicon), strict=True):
         by_length[len(from_ipa(ipa))].append((word, [numbers[name] for name in from_ipa(ipa)]))
