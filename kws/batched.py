@@ -85,6 +85,8 @@ class BatchedSpotter:
         """
         if len(samples) != len(self):
             raise KwsError(f"samples are for {len(samples)} streams; give an array for each of the {len(self)}")
+        if isinstance(samples, np.ndarray) and samples.ndim == 2:
+            return self._streams.feed([*as_float(samples.ravel()).reshape(samples.shape)])
         return self._streams.feed([as_float(array) for array in samples])
 
     def flush(self, stream: int) -> list[Detection]:

@@ -105,13 +105,14 @@ def open_audio(path: str | Path, file: BinaryIO | None = None) -> Sound:
     A pipe is read to its end first. Raises `AudioError` if it is missing, empty, not audio, or of a rate outside 1 to
     384 kHz.
     """
+    place = Path(path)
     if file is None:
-        if not Path(path).exists():
+        if not place.exists():
             raise AudioError(f"{path} does not exist")
-        if Path(path).is_dir():
+        if place.is_dir():
             raise AudioError(f"{path} is a folder, not an audio file")
     try:
-        if file is None and not Path(path).is_file():
+        if file is None and not place.is_file():
             with open(path, "rb") as pipe:
                 file = spooled(pipe, path)
         with nullcontext(file) if file is not None else open(path, "rb") as opened:

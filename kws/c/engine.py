@@ -32,8 +32,9 @@ ERRORS = {
     -6: "a damaged block",
     -7: "a value out of bounds",
     -8: "too little memory",
-    -9: "a sample that is NaN or was not scaled to [-1, 1]",
+    (WRONG_SAMPLE := -9): "a sample that is NaN or was not scaled to [-1, 1]",
 }
+FLOAT32, INT16 = np.dtype(np.float32), np.dtype(np.int16)
 
 
 class CModel(DescribedModel):
@@ -98,9 +99,9 @@ class CLogitStream:
         """
         samples = checked(samples)
         logits = np.empty((len(samples) // self._frame + 1, self._n_labels), np.float32)
-        is_float = samples.dtype == np.float32
+        is_float = samples.dtype == FLOAT32
         frames = self._feed(self.pointer, samples.ctypes.data, is_float, len(samples), logits.ctypes.data)
-        return logits[: check(frames, self._model.path)]
+        return logits[: check(frames, self._model.path, samples)]
 
     def flush(self) -> Float32:
         """End the stream: the logits of its last samples, zeros to the end of a block. Then `reset`."""
@@ -133,9 +134,9 @@ class CDetectionStream:
         """The next samples `[n]`, as `CLogitStream.feed` -> the detections they bring."""
         samples = checked(samples)
         n = len(samples)
-        to, is_float = self.detector.room_for(n // self._frame + 1), samples.dtype == np.float32
+        to, is_float = self.detector.room_for(n // self._frame + 1), samples.dtype == FLOAT32
         count = self._spot(self._stream, self._detector, samples.ctypes.data, is_float, n, to)
-        return self.detector.detections(check(count, self._path)) if count else []
+        return self.detector.detections(check(count, self._path, samples)) if count else []
 
     def flush(self) -> list[Detection]:
         """End the stream: its last samples, zeros to the end of a block, and what was held back. Then `reset`."""
@@ -192,15 +193,20 @@ class CDetectionStreams:
 
 
 def checked(samples: Samples) -> Samples:
-    """One channel `[n]` in one piece of memory, float32 in [-1, 1] or int16. Raises `ValueError` for anything else."""
-    if not isinstance(samples, np.ndarray) or samples.dtype != np.int16 or samples.ndim != 1:
+    """One channel `[n]` in one piece of memory, float32 or int16, whose values the engine looks at itself.
+
+    Raises `ValueError` for anything else.
+    """
+    if not (isinstance(samples, np.ndarray) and samples.dtype in (FLOAT32, INT16) and samples.ndim == 1):
         samples = as_float(samples)
     return samples if samples.flags.c_contiguous else samples.copy()
 
 
-def check(result: int | ctypes.c_int64, path: Path) -> int:
-    """A result of the library that is no error, or `ModelError`."""
+def check(result: int | ctypes.c_int64, path: Path, samples: Samples | None = None) -> int:
+    """A result of the library that is no error, or `ModelError`; of samples it refuses, the error of `as_float`."""
     value = int(result)  # type: ignore[arg-type]
+    if value == WRONG_SAMPLE and samples is not None:
+        as_float(samples)
     if value < 0:
         raise ModelError(f"{path}: the C engine was given {ERRORS.get(value, f'error {value}')}")
     return value
