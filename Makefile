@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint train models mic bench fuzz wheel wheels docs release clean
+.PHONY: help demo test lint train models mic bench fuzz soak kill wheel wheels docs release clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,18 @@ lint: $(VENV)/.dev ## ruff, mypy and the imports between wings
 bench: $(VENV)/.dev ## run-time cost of MODEL beside peers; without MODEL, speed of the training input
 	$(if $(MODEL),$(PY) -m pip install --quiet -e '.[bench]' && $(PY) -m kws.benchmark $(MODEL) $(ARGS),$(PY) scripts/bench_input.py)
 
-fuzz: $(VENV)/.dev ## damaged files, weights and samples against the C engine, sanitized; 600 s each, or SECONDS=N SEED=N
+fuzz: $(VENV)/.dev ## damaged input for the C engine, sanitized, and for all readers; 600 s each, or SECONDS=N SEED=N
 	rm -rf .cache/fuzz && mkdir -p .cache/fuzz/blocks
 	$(PY) tests/fuzz_onnx_to_c.py $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/blocks kws/models/gsc12_tiny*.onnx
 	$(CC) -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -I kws/c tests/fuzz_c_engine.c kws/c/kws.c kws/c/kws_detector.c -o .cache/fuzz/fuzz
 	.cache/fuzz/fuzz $(or $(SECONDS),600) $(or $(SEED),1) .cache/fuzz/blocks/*
+	$(PY) tests/fuzzing.py $(or $(SECONDS),600) $(or $(SEED),1)
+
+soak: $(VENV)/.dev ## 24 hours of audio at speed: is memory flat, are results equal; options in ARGS, e.g. ARGS='--hours 2'
+	$(PY) scripts/soak.py $(ARGS)
+
+kill: $(VENV)/.dev ## SIGKILL at random moments: does the next run end as if nothing had been; ARGS='--kills 5 pack scan'
+	$(PY) scripts/kill.py $(ARGS)
 
 wheel: $(VENV)/.dev ## build this machine's wheel into dist/
 	$(PY) -m build --wheel
@@ -71,7 +78,7 @@ docs: $(VENV)/.docs ## the documentation site, into site/
 	$(PY) scripts/make_docs.py
 
 release: $(VENV)/.dev ## the sdist, every wheel and the npm package into dist/, checked; nothing is uploaded
-	$(PY) -m pip install --quiet 'twine>=6' 'build>=1.2'
+	$(PY) -m pip install --quiet 'twine>=6' 'build>=1.2' 'pip-audit>=2.7'
 	$(PY) scripts/release.py $(ARGS)
 
 clean: ## remove what was made here: .venv, runs, caches

@@ -22,7 +22,7 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s#]*)(#[^)\s]*)?\)")
 def pages() -> dict[Path, str]:
     """Every file of the site and the name that it has there."""
     top = {REPO / "README.md": "index.md", REPO / "kws" / "models" / "MODEL_CARD.md": "MODEL_CARD.md"}
-    top |= {REPO / name: name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")}
+    top |= {REPO / name: name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")}
     files = [path for path in sorted((REPO / "docs").iterdir()) if path.suffix in (".md", ".png", ".csv", ".svg")]
     return {**top, **{path: path.name for path in files}}
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -87,6 +88,19 @@ def try_here(wheel: Path, folder: Path) -> None:
     run(program / "kws", "doctor", "--no-record")
 
 
+def audit(wheel: Path) -> None:
+    """Ask for known faults of what the wheel needs, and write its bill of materials (CycloneDX) beside it."""
+    bill = DIST / f"kws-{__version__}.cdx.json"
+    with tempfile.TemporaryDirectory() as folder:
+        asked = Path(folder, "requirements.txt")
+        with zipfile.ZipFile(wheel) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            lines = archive.read(name).decode().splitlines()
+        needed = [line.partition(": ")[2] for line in lines if line.startswith("Requires-Dist: ")]
+        asked.write_text("\n".join(each for each in needed if "extra ==" not in each) + "\n")
+        run(sys.executable, "-m", "pip_audit", "-r", asked, "--format", "cyclonedx-json", "--output", bill)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only-here", action="store_true", help="this machine's wheel alone, without ziglang and npm")
@@ -113,6 +127,7 @@ def main() -> None:
     here = [path for path in made if path.suffix == ".whl" and matches(path)]
     if here:
         try_here(here[0], REPO / "build" / "release-env")
+        audit(here[0])
     for path in sorted(DIST.iterdir()):
         print(f"{path.relative_to(REPO)}: {path.stat().st_size / 1000:.1f} kB")
     print("nothing is uploaded: twine upload dist/kws-*.whl dist/kws-*.tar.gz; npm publish dist/kws-web-*.tgz")

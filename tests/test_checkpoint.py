@@ -1,13 +1,13 @@
 """Checkpoints: whole or not there, and clear about what they are not."""
 
 import errno
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from kws.config import FrontendConfig, RecurrentConfig
-from kws.model import checkpoint
 from kws.model.checkpoint import CheckpointError, load_checkpoint, read_header, read_tensors, save_checkpoint
 from kws.model.spotter import KeywordSpotter
 
@@ -39,11 +39,12 @@ def test_a_failed_write_leaves_the_old_file(spotter, tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
     save_checkpoint(path, spotter, info={"epoch": 1})
 
-    def full(tensors, partial, metadata):
-        partial.write_bytes(b"half")
+    def full(partial, content):
+        with partial.open("wb") as file:
+            file.write(content[:100])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space is left"):
         save_checkpoint(path, spotter, info={"epoch": 2})
     assert read_header(path)["info"] == {"epoch": 1}

@@ -44,7 +44,7 @@ def fitted_correction(posteriors: Float64, labels: Int64, names: Sequence[str]) 
 
     def surprise() -> Tensor:
         optimizer.zero_grad()
-        scores = (z * sharpness.exp()).index_add(1, torch.tensor(others), bias.expand(len(z), -1))
+        scores = (z * sharpness.exp()).index_add(1, torch.tensor(others, dtype=torch.int64), bias.expand(len(z), -1))
         total = torch.nn.functional.cross_entropy(scores, truth, reduction="sum")
         total = total + (sharpness.square().sum() + bias.square().sum()) / (2 * 3**2)
         total.backward()
