@@ -125,7 +125,7 @@ def test_wrong_calls_are_one_sentence(model: Path, tmp_path: Path, capsys: pytes
     with server({}, 0) as other:
         taken = str(other.server_address[1])
         for message, options in {
-            "text.onnx cannot be read": ["--model", str(text)],
+            "text.onnx cannot be loaded as an ONNX model": ["--model", str(text)],
             "cannot be run by the C engine": ["--model", str(foreign)],
             "two models are called": ["--model", str(model), "--model", str(twin)],
             f"port {taken} cannot be served": ["--model", str(model), "--port", taken],

@@ -109,7 +109,7 @@ DISKS = [
     Case("web", "web --model gsc12_tiny --export d", FULL, disk=3000),
     Case("export", "export gsc12_tiny --variant c --output d", FULL, disk=3000),
     Case("scan", "scan {} --model {}/m.onnx --output {}/../d --workers 1", FULL, speaks, disk=300),
-    Case("train", f"train {FOLDER} data.cache_dir=c", FULL, silence("a", "b"), disk=99),
+    Case("train", f"train {FOLDER} data.cache_dir=c", FULL, silence("a", "b"), disk=30_000),
 ]  # fmt: skip
 
 
