@@ -434,7 +434,6 @@ class TrainerConfig:
         _bounds("trainer", self, batch_size=(1, 1 << 16), reset_probability=(0, 1), weight_decay=(0, 1000))
         _bounds("trainer", self, gradient_clip=(0, 1e9), label_smoothing=(0, 0.9), average_decay=(0, 0.99999))
         above("trainer.learning_rate", self.learning_rate)
-        between("trainer.learning_rate", self.learning_rate, 0, 1000)
         processes = (1, MOST_PROCESSES)
         _bounds("trainer", self, devices=processes, num_nodes=processes, threads=(0, MOST_PROCESSES))
 

@@ -291,7 +291,7 @@ def test_a_teacher_of_other_labels_is_refused(tones, finished, tmp_path):
     error = fails(tones, tmp_path / "run", teacher, "data.keywords=['no','yes']")
     assert "choose a teacher that was trained on the same data" in error
     error = fails(tones, tmp_path / "run", "distillation.teachers=[none.safetensors]")
-    assert "none.safetensors does not exist" in error
+    assert "none.safetensors, which does not exist" in error
 
 
 def test_a_run_can_start_from_another(tones, finished, tmp_path):
@@ -341,7 +341,7 @@ def test_early_stopping(tones, tmp_path):
         ("model=huge", "Could not find 'model/huge'"),
         ("trainer.epochs=0", "trainer.epochs is 0"),
         ("data.keywords=[xylophone]", "'xylophone'"),
-        ("trainer.batch_size=100000", "trainer.batch_size 100000"),
+        ("trainer.batch_size=100000", "trainer.batch_size is 100000"),
         ("data.clip_ms=990", "data.clip_ms 990"),
     ],
 )
