@@ -77,7 +77,7 @@ def _broadcast(*shapes: Shape) -> Shape:
     for sizes in itertools.zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1):
         several = set(sizes) - {1}
         if len(several) > 1:
-            raise ValueError(shapes)
+            raise KwsError(str(shapes))
         found.append(several.pop() if several else 1)
     return tuple(reversed(found))
 
@@ -93,7 +93,7 @@ def _elementwise(step: _Step) -> tuple[Sequence[Shape], int]:
 def _matmul(step: _Step) -> tuple[Sequence[Shape], int]:
     a, b = step.shape(0), step.shape(1)
     if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
-        raise ValueError(a, b)
+        raise KwsError(str((a, b)))
     shape = (*_broadcast(a[:-2], b[:-2]), a[-2], b[-1])
     return [shape], math.prod(shape) * a[-1]
 
@@ -101,7 +101,7 @@ def _matmul(step: _Step) -> tuple[Sequence[Shape], int]:
 def _windows(step: _Step, sizes: Shape, kernel: Sequence[int]) -> list[int]:
     """How often a kernel fits into each of the sizes."""
     if step.given("auto_pad", b"NOTSET") != b"NOTSET" or step.given("ceil_mode", 0) != 0:
-        raise ValueError(step.node.op)
+        raise KwsError(str(step.node.op))
     n = len(kernel)
     strides, dilations = (step.given(name, [1] * n) for name in ("strides", "dilations"))
     pads = step.given("pads", [0] * 2 * n)
@@ -109,7 +109,7 @@ def _windows(step: _Step, sizes: Shape, kernel: Sequence[int]) -> list[int]:
         not len(sizes) == len(strides) == len(dilations) == len(pads) // 2 == n
         or min(*strides, *dilations, *kernel) < 1
     ):
-        raise ValueError(step.node.op)
+        raise KwsError(str(step.node.op))
     return [
         (size + pads[i] + pads[n + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
         for i, size in enumerate(sizes)
@@ -132,7 +132,7 @@ def _cell(step: _Step) -> tuple[Sequence[Shape], int]:
     frames, streams, size = step.shape(0)
     directions, hidden = step.shape(2)[0], int(step.given("hidden_size"))
     if step.given("layout", 0) != 0 or not 0 < directions <= 2 or hidden < 1:
-        raise ValueError(step.node.op)
+        raise KwsError(str(step.node.op))
     last = (directions, streams, hidden)
     gates = 3 if step.node.op == "GRU" else 4
     return [(frames, directions, streams, hidden), last, last], frames * math.prod(last) * gates * (size + hidden)
@@ -145,7 +145,7 @@ def _reshape(step: _Step) -> tuple[Sequence[Shape], int]:
     if -1 in wanted:
         wanted[wanted.index(-1)] = math.prod(x) // -math.prod(wanted)
     if math.prod(wanted) != math.prod(x):
-        raise ValueError(x)
+        raise KwsError(str(x))
     return [tuple(wanted)], 0
 
 
@@ -163,7 +163,7 @@ def _split(step: _Step) -> tuple[Sequence[Shape], int]:
     shape, axis = step.shape(0), step.given("axis", 0)
     parts = step.numbers(1)
     if sum(parts) != shape[axis]:
-        raise ValueError(shape)
+        raise KwsError(str(shape))
     return [tuple(part if i == axis % len(shape) else size for i, size in enumerate(shape)) for part in parts], 0
 
 
@@ -178,7 +178,7 @@ def _transpose(step: _Step) -> tuple[Sequence[Shape], int]:
     shape = step.shape(0)
     order = step.given("perm", [*reversed(range(len(shape)))])
     if sorted(order) != [*range(len(shape))]:
-        raise ValueError(order)
+        raise KwsError(str(order))
     return [tuple(shape[axis] for axis in order)], 0
 
 
