@@ -20,8 +20,9 @@ BACKGROUND_NOISE = "_background_noise_"
 SPLITS = ("train", "validation", "test")
 MOST_LABELS, LONGEST_LABEL = 10_000, 64  # characters
 LONGEST_MS, LARGEST_SEED, MOST_PROCESSES = 10_000, 2**31 - 1, 1024
+RATES = (1000, 384_000)  # Hz of any audio, at least and at most
 FRONTEND_BOUNDS: dict[str, tuple[float, float]] = {
-    "sample_rate": (1000, 384_000),
+    "sample_rate": RATES,
     "win_ms": (0.01, LONGEST_MS),
     "hop_ms": (0.01, LONGEST_MS),
     "n_fft": (2, 1 << 16),

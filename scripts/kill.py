@@ -115,6 +115,7 @@ def run(command: list[str], work: Path, seconds: float | None = None) -> float:
 def kill(name: str, kills: int, rng: np.random.Generator, work: Path) -> list[str]:
     """Kill a task so often; what was found wrong."""
     task, out, wrong = TASKS[name], work / "out", []
+    shutil.rmtree(out, ignore_errors=True)
     took = run(task.begin, work)
     peace = task.made(out)
     for number in range(kills):

@@ -18,3 +18,4 @@ def test_packing_survives_a_kill(tmp_path: Path) -> None:
     spec.loader.exec_module(kill)
     kill.prepare(tmp_path)
     assert kill.kill("pack", 3, np.random.default_rng(1), tmp_path) == []
+    assert kill.kill("export", 1, np.random.default_rng(1), tmp_path) == []

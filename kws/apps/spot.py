@@ -12,7 +12,7 @@ from typing import cast
 from kws.apps.typed import TypedSpotter, typed_spotter
 from kws.audio.files import AudioError, blocks, piped_blocks
 from kws.audio.pcm import CHANNELS
-from kws.audio.resample import RATES
+from kws.config import RATES
 from kws.errors import KwsError, between
 from kws.runtime.detector import Detection
 from kws.runtime.shipped import DEFAULT

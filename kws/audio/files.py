@@ -14,7 +14,8 @@ import numpy as np
 import soundfile
 
 from kws.audio.pcm import Pcm
-from kws.audio.resample import RATES, Resampler
+from kws.audio.resample import Resampler
+from kws.config import RATES
 from kws.errors import KwsError
 from kws.system.arrays import Float32
 from kws.system.atomic import write_whole

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kws.audio.resample import RATES, Resampler
+from kws.audio.resample import Resampler
+from kws.config import RATES
 from kws.errors import KwsError, between
 from kws.system.arrays import Float32
 

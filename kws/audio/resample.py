@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import soxr
 
+from kws.config import RATES
 from kws.errors import KwsError
 from kws.system.arrays import Float32
 
-RATES = (1000, 384_000)  # Hz, at least and at most
 NONE: Float32 = np.zeros(0, np.float32)
 
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from kws.audio.resample import RATES
-from kws.config import FRONTEND_BOUNDS, FrontendConfig, labels_fault
+from kws.config import FRONTEND_BOUNDS, RATES, FrontendConfig, labels_fault
 from kws.runtime.detector import Detector, DetectorConfig
 from kws.runtime.operating_points import OperatingPoint
 
