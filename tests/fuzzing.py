@@ -20,6 +20,7 @@ from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import soundfile
@@ -153,8 +154,6 @@ def wyoming(content: bytes, folder: Path) -> None:
     from kws.apps.wake.handler import LOG, WakeHandler
 
     mistakes: list[object] = []
-    LOG.exception = lambda *told: mistakes.append(sys.exc_info()[1])  # type: ignore[method-assign]
-    LOG.disabled = True
 
     async def talk() -> None:
         reader = asyncio.StreamReader()
@@ -166,7 +165,9 @@ def wyoming(content: bytes, folder: Path) -> None:
         )  # fmt: skip
         await asyncio.wait_for(WakeHandler(reader, sink, _service()).run(), 20)  # type: ignore[arg-type]
 
-    asyncio.run(talk())
+    told = {"exception": lambda *_: mistakes.append(sys.exc_info()[1]), "disabled": True}
+    with patch.multiple(LOG, **told):
+        asyncio.run(talk())
     if mistakes:
         raise mistakes[0]  # type: ignore[misc]
 

@@ -112,7 +112,7 @@ def test_a_block_that_is_no_multiple_of_the_hop_is_refused():
         ({"win_ms": 40}, "n_fft 512 is shorter than the window of 640"),
         ({"kind": "pcen"}, "choose one of log_mel, mfcc, spectrogram"),
         ({"n_mfcc": 41}, "n_mfcc is 41"),
-        ({"hop_ms": 0}, "must be above 0"),
+        ({"hop_ms": 0}, "hop_ms is 0; it must be between 0.01"),
         ({"log_offset": 0}, "log_offset is 0"),
     ],
 )

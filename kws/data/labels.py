@@ -48,9 +48,6 @@ def check_labels(labels: Sequence[str], words: Collection[str], source: object) 
     if len(set(labels)) != len(labels):
         raise DataError(f"the labels {', '.join(labels)} name one twice")
     there = ", ".join(sorted(words)) or "none"
-    if len(labels) < 2:
-        alone = f"{source} holds one word, {there}, and nothing to tell it from"
-        raise DataError(f"{alone}; add recordings of other words, or take data.label_set=own")
     if not keywords_of(labels):
         raise DataError(f"there is no keyword to learn; the words in {source} are: {there}")
     for keyword in keywords_of(labels):
@@ -58,6 +55,9 @@ def check_labels(labels: Sequence[str], words: Collection[str], source: object) 
             raise DataError(
                 f"keyword {keyword!r} has no clips in {source}; choose by data.keywords or data.label_set=all: {there}"
             )
+    if len(labels) < 2:
+        alone = f"{source} holds one word, {labels[0]}, and nothing to tell it from"
+        raise DataError(f"{alone}; add recordings of other words, or take data.label_set=own")
 
 
 def label_numbers(words: Sequence[str], labels: Sequence[str]) -> Int64:
